@@ -1,0 +1,2 @@
+//! metactl's binary: everything is in the library and in `cli`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The metaDB: zot's record store, behind one pair of traits for every driver (spec: "Backends").
+pub mod bolt;

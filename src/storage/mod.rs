@@ -1,0 +1,99 @@
+//! Image stores: where zot keeps repositories as OCI layouts (spec: "Storage").
+//!
+//! [`ImageStore`] speaks in the domain's terms so that local disks and object stores fit alike: whole listings, one
+//! index at a time, blobs in batches (an object store keeps many requests in flight behind [`ImageStore::read_blobs`]).
+//! "Not found" is only ENOENT/404; every other failure is an error and never reads as "missing" or "empty".
+
+pub mod local;
+pub mod routing;
+
+use crate::cancel::Cancel;
+use jiff::Timestamp;
+
+/// Identity of one version of an `index.json`: if it is unchanged, so is the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexStat {
+    /// Length in bytes.
+    pub size: u64,
+    /// Last modification as the storage reports it (local: nanoseconds; object stores: often whole seconds).
+    pub mtime: Timestamp,
+    /// Further identity where the storage has one: ETag or generation of an object, inode of a file.
+    pub tag: Option<String>,
+}
+
+/// Content of one blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// All bytes.
+    pub content: Vec<u8>,
+    /// Last modification of the file or object that holds the bytes (the push-time hint). `None` if it has none.
+    pub mtime: Option<Timestamp>,
+}
+
+/// What went wrong with storage. Variants tell "is not there" from "could not look".
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The named thing does not exist (ENOENT or 404 only).
+    #[error("{what} not found")]
+    NotFound {
+        /// Path or key, as a person would look for it.
+        what: String,
+    },
+    /// The digest is not `sha256|sha384|sha512:<lower-case hex of the right length>`.
+    #[error("invalid digest {digest:?}")]
+    InvalidDigest {
+        /// Text found in the document.
+        digest: String,
+    },
+    /// The store has a layout that this version does not know (for example `_blobstore`).
+    #[error("unsupported store layout at {root}: {detail}")]
+    UnsupportedLayout {
+        /// Root of the store.
+        root: String,
+        /// What was found.
+        detail: String,
+    },
+    /// Any other failure: permission, I/O, network.
+    #[error("cannot {action} {what}")]
+    Io {
+        /// Verb: `list`, `stat`, `read`.
+        action: &'static str,
+        /// Path or key.
+        what: String,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operation was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// One image store: a root directory, or a key prefix of a bucket.
+pub trait ImageStore: Send + Sync {
+    /// Where the store is, for people (no secrets).
+    fn location(&self) -> String;
+
+    /// Names of all repositories in zot's walk order (spec §1.4, §1.5).
+    ///
+    /// # Errors
+    /// Any failure to list; a partial listing is never returned as a success. A missing local root is an empty list.
+    fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError>;
+
+    /// Size and time of a repo's `index.json`.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is none, any other failure as it is.
+    fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError>;
+
+    /// The whole `index.json`, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`ImageStore::stat_index`].
+    fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError>;
+
+    /// Read blobs by digest, one result per digest in the same order (spec §1.8).
+    ///
+    /// zero-length dedupe placeholders are resolved; [`StorageError::NotFound`] if that fails.
+    fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>>;
+}
