@@ -1,0 +1,414 @@
+//! The fold: one repo's prior records and its images and signatures in `index.json` order → new records (spec §2.5,
+//! §2.9, §3.4–§3.7).
+//!
+//! zot stores one reference at a time and recomputes a repo's aggregates at every tag. The order is observable (an index
+//! listed before its children has no size yet, for example), so the fold follows the same steps; only work that later
+//! steps overwrite is left out: aggregates are computed once, at the last tag. That makes a repo linear in its tags.
+
+use super::image::{Content, ImageEntry};
+use super::proto;
+use super::signature::{self, Kind, SignatureEntry};
+use super::wire::{self, Carry, Record};
+use super::{RepoChange, RepoState, encode_time};
+use crate::oci::time::Time;
+use prost::Message as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where releases and drivers of zot differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// v2.1.18 ignores storage's modification time and takes "now" as the push time of new statistics.
+    pub push_time_is_now: bool,
+    /// v2.1.18 takes the digest out of cosign tags without checking it.
+    pub lax_cosign_tags: bool,
+    /// On Redis, `.sbom` tags file cosign signatures like `.sig` tags.
+    pub sbom_tags_file_signatures: bool,
+}
+
+/// One usable descriptor of a repo's `index.json`, decoded.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// An image or artifact.
+    Image(Box<ImageEntry>),
+    /// A signature.
+    Signature(SignatureEntry),
+}
+
+/// What a repo's storage says, ready to be folded.
+#[derive(Debug, Clone, Default)]
+pub struct RepoEntries {
+    /// Every tag listed, usable or not: records of these tags are kept until overwritten.
+    pub tags: BTreeSet<String>,
+    /// Usable descriptors in `index.json` order.
+    pub entries: Vec<Entry>,
+    /// Whether some manifest blob is missing.
+    pub partial: bool,
+}
+
+/// Instants that the fold writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Captured before `index.json` was read: becomes RepoLastUpdated.
+    pub index_read: Time,
+    /// Time stamp of new tags, and of pushes whose time storage does not know.
+    pub now: Time,
+}
+
+/// Why prior records cannot be built upon. Such a repo fails; its records stay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// A prior record is not what zot writes.
+    #[error("{record} record of the repo cannot be decoded")]
+    Undecodable {
+        /// RepoMeta or RepoBlobs.
+        record: &'static str,
+    },
+    /// A newer zot wrote fields that a rewrite would lose.
+    #[error("{record} record has unknown fields ({path}) that this version would lose")]
+    UnknownFields {
+        /// RepoMeta or RepoBlobs.
+        record: &'static str,
+        /// Field numbers, outermost first.
+        path: String,
+    },
+}
+
+/// Fold one repo. Pure: repeated calls with other prior states are fine.
+///
+/// # Errors
+/// [`FoldError`] if the prior records cannot be built upon.
+pub fn fold(
+    repo: &str,
+    prior: &RepoState,
+    storage: &RepoEntries,
+    clock: Clock,
+    rules: Rules,
+) -> Result<RepoChange, FoldError> {
+    let (meta, meta_carry) = match &prior.meta {
+        None => (None, Carry::default()),
+        Some(bytes) => {
+            let (meta, carry) = decode::<proto::RepoMeta>(Record::RepoMeta, "RepoMeta", bytes)?;
+            (Some(meta), carry)
+        }
+    };
+    let mut fold = Fold {
+        repo,
+        verdicts: meta.as_ref().map(verdicts).unwrap_or_default(),
+        meta: meta.map(|meta| reset(meta, &storage.tags)),
+        clock,
+        rules,
+    };
+
+    let last_tag = storage.entries.iter().rposition(|entry| matches!(entry, Entry::Image(image) if image.is_tag));
+    let mut blobs: Option<(proto::RepoBlobs, Carry)> = None;
+    for (at, entry) in storage.entries.iter().enumerate() {
+        match entry {
+            Entry::Signature(signature) => fold.add_signature(signature),
+            Entry::Image(image) => {
+                fold.set_reference(image);
+                let (blobs, _) = match &mut blobs {
+                    Some(blobs) => blobs,
+                    // zot reads this record only when it stores a reference, so only then can it fail the repo.
+                    None => blobs.insert(prior_blobs(repo, prior)?),
+                };
+                add_blobs(blobs, image);
+                if image.is_tag {
+                    fold.note_last_updated(blobs, image);
+                }
+                if last_tag == Some(at) {
+                    fold.aggregate(blobs);
+                }
+            }
+        }
+    }
+
+    let last_updated = match (&blobs, storage.partial) {
+        (_, true) => Some(encode_time(Time::ZERO)),
+        (Some(_), false) => Some(encode_time(clock.index_read)),
+        (None, false) => None,
+    };
+    let attach = |carry: Carry, record, bytes| {
+        carry.attach(bytes).map_err(|wire::Malformed| FoldError::Undecodable { record })
+    };
+    Ok(RepoChange::Write {
+        meta: fold.meta.map(|meta| attach(meta_carry, "RepoMeta", meta.encode_to_vec())).transpose()?,
+        blobs: blobs.map(|(blobs, carry)| attach(carry, "RepoBlobs", blobs.encode_to_vec())).transpose()?,
+        last_updated,
+    })
+}
+
+fn decode<T: prost::Message + Default>(
+    record: Record,
+    name: &'static str,
+    bytes: &[u8],
+) -> Result<(T, Carry), FoldError> {
+    let undecodable = FoldError::Undecodable { record: name };
+    let decoded = T::decode(bytes).map_err(|_| undecodable.clone())?;
+    if let Some(path) = wire::lost_if_rewritten(record, bytes).map_err(|_| undecodable.clone())? {
+        return Err(FoldError::UnknownFields { record: name, path });
+    }
+    let carry = Carry::from_record(record, bytes).map_err(|_| undecodable)?;
+    Ok((decoded, carry))
+}
+
+fn prior_blobs(repo: &str, prior: &RepoState) -> Result<(proto::RepoBlobs, Carry), FoldError> {
+    let (mut blobs, carry) = match &prior.blobs {
+        Some(bytes) => decode::<proto::RepoBlobs>(Record::RepoBlobs, "RepoBlobs", bytes)?,
+        None => (proto::RepoBlobs { name: repo.to_owned(), ..Default::default() }, Carry::default()),
+    };
+    if blobs.blobs.is_empty() {
+        blobs.blobs.insert(String::new(), proto::BlobInfo::default());
+    }
+    Ok((blobs, carry))
+}
+
+/// Signer and date of every signature layer, by (signed digest, kind, signature manifest, layer).
+type Verdicts = BTreeMap<(String, String, String, String), (String, Option<proto::Timestamp>)>;
+
+fn verdicts(meta: &proto::RepoMeta) -> Verdicts {
+    let mut out = Verdicts::new();
+    for (signed, signatures) in &meta.signatures {
+        for (kind, infos) in &signatures.map {
+            for info in &infos.list {
+                for layer in info.layers_info.iter().filter(|layer| !layer.signer.is_empty() || layer.date.is_some()) {
+                    let key = (
+                        signed.clone(),
+                        kind.clone(),
+                        info.signature_manifest_digest.clone(),
+                        layer.layer_digest.clone(),
+                    );
+                    out.insert(key, (layer.signer.clone(), layer.date));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// `ResetRepoReferences`: forget everything that storage will tell again; keep what only the metaDB knows.
+fn reset(meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::RepoMeta {
+    let mut tags: BTreeMap<_, _> = meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
+    tags.entry(String::new()).or_default();
+    proto::RepoMeta {
+        name: meta.name,
+        tags,
+        statistics: meta.statistics,
+        signatures: BTreeMap::from([(String::new(), no_signatures())]),
+        referrers: BTreeMap::from([(String::new(), proto::ReferrersInfo::default())]),
+        stars: meta.stars,
+        ..Default::default()
+    }
+}
+
+/// `ManifestSignatures` with nothing but zot's placeholder.
+fn no_signatures() -> proto::ManifestSignatures {
+    proto::ManifestSignatures { map: BTreeMap::from([(String::new(), proto::SignaturesInfo::default())]) }
+}
+
+fn placeholder<T: Default>(map: &mut BTreeMap<String, T>) {
+    if map.is_empty() {
+        map.insert(String::new(), T::default());
+    }
+}
+
+struct Fold<'a> {
+    repo: &'a str,
+    meta: Option<proto::RepoMeta>,
+    verdicts: Verdicts,
+    clock: Clock,
+    rules: Rules,
+}
+
+impl Fold<'_> {
+    /// `AddManifestSignature`.
+    fn add_signature(&mut self, entry: &SignatureEntry) {
+        let info = self.signature_info(entry);
+        let Some(meta) = &mut self.meta else {
+            // The first usable descriptor of a new repo: fewer placeholders than a record started by an image.
+            let list = proto::SignaturesInfo { list: vec![info] };
+            let signatures = proto::ManifestSignatures { map: BTreeMap::from([(entry.kind.key().to_owned(), list)]) };
+            let mut meta = proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() };
+            placeholder(&mut meta.tags);
+            placeholder(&mut meta.statistics);
+            placeholder(&mut meta.referrers);
+            meta.signatures.insert(entry.signed.clone(), signatures);
+            self.meta = Some(meta);
+            return;
+        };
+        let signatures = meta.signatures.entry(entry.signed.clone()).or_insert_with(no_signatures);
+        let list = &mut signatures.map.entry(entry.kind.key().to_owned()).or_default().list;
+        if list.iter().any(|known| known.signature_manifest_digest == entry.digest) {
+            return;
+        }
+        if entry.kind == Kind::Notation {
+            list.push(info);
+            return;
+        }
+        // Slot 0 of a cosign list belongs to the tag-style signature, of which there is one.
+        let by_tag = signature::is_cosign_tag(&entry.reference, self.rules.sbom_tags_file_signatures);
+        match (by_tag, list.first_mut()) {
+            (true, Some(slot)) => *slot = info,
+            (true, None) => list.push(info),
+            (false, Some(_)) => list.push(info),
+            (false, None) => list.extend([proto::SignatureInfo::default(), info]),
+        }
+    }
+
+    fn signature_info(&self, entry: &SignatureEntry) -> proto::SignatureInfo {
+        let layers = entry.layers.iter().map(|layer| {
+            let key = (entry.signed.clone(), entry.kind.key().to_owned(), entry.digest.clone(), layer.digest.clone());
+            // A known verdict on an unchanged layer is kept; only zot, with its trust store, can give a new one.
+            let (signer, date) = self.verdicts.get(&key).cloned().unwrap_or_default();
+            proto::LayersInfo {
+                layer_digest: layer.digest.clone(),
+                layer_content: layer.content.clone(),
+                signature_key: layer.key.clone(),
+                signer,
+                date: Some(date.unwrap_or_else(|| Time::ZERO.into())),
+            }
+        });
+        proto::SignatureInfo { signature_manifest_digest: entry.digest.clone(), layers_info: layers.collect() }
+    }
+
+    /// `SetRepoReference`, as far as RepoMeta goes and without the aggregates.
+    fn set_reference(&mut self, image: &ImageEntry) {
+        let meta = self
+            .meta
+            .get_or_insert_with(|| proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() });
+        placeholder(&mut meta.tags);
+        placeholder(&mut meta.statistics);
+        placeholder(&mut meta.signatures);
+        placeholder(&mut meta.referrers);
+
+        if let Some(subject) = &image.subject {
+            let list = &mut meta.referrers.entry(subject.clone()).or_default().list;
+            match list.iter_mut().find(|known| known.digest == image.digest) {
+                Some(known) => known.count += 1,
+                None => list.push(proto::ReferrerInfo {
+                    digest: image.digest.clone(),
+                    count: 1,
+                    media_type: image.media_type.to_owned(),
+                    artifact_type: image.artifact_type.clone(),
+                    size: image.size,
+                    annotations: image.annotations.clone(),
+                }),
+            }
+        }
+        if image.is_tag {
+            let tagged_timestamp = match meta.tags.get(&image.reference) {
+                Some(known) => known.tagged_timestamp,
+                None => Some(self.clock.now.into()),
+            };
+            let tag = proto::TagDescriptor {
+                media_type: image.media_type.to_owned(),
+                digest: image.digest.clone(),
+                tagged_timestamp,
+            };
+            meta.tags.insert(image.reference.clone(), tag);
+        }
+        self.note_statistics(image);
+    }
+
+    fn note_statistics(&mut self, image: &ImageEntry) {
+        let Some(meta) = &mut self.meta else { return };
+        let hint = image.pushed.filter(|at| !at.is_zero() && !self.rules.push_time_is_now);
+        let pushed = Some(hint.unwrap_or(self.clock.now).into());
+        match meta.statistics.get_mut(&image.digest) {
+            // Only Go's zero time is repaired; an absent or 1970 push time stays, as in zot.
+            Some(known) if known.push_timestamp.is_some_and(|at| Time::from(at).is_zero()) => {
+                known.push_timestamp = pushed;
+            }
+            Some(_) => {}
+            None => {
+                let statistics = proto::DescriptorStatistics {
+                    last_pull_timestamp: Some(proto::Timestamp::default()),
+                    push_timestamp: pushed,
+                    ..Default::default()
+                };
+                meta.statistics.insert(image.digest.clone(), statistics);
+            }
+        }
+        meta.signatures.entry(image.digest.clone()).or_insert_with(no_signatures);
+        meta.referrers.entry(image.digest.clone()).or_default();
+    }
+
+    /// The newest image of the repo so far; a tie keeps the one seen first.
+    fn note_last_updated(&mut self, blobs: &proto::RepoBlobs, image: &ImageEntry) {
+        let Some(meta) = &mut self.meta else { return };
+        let last_updated = blobs.blobs.get(&image.digest).and_then(|blob| blob.last_updated);
+        let candidate = proto::RepoLastUpdatedImage {
+            last_updated,
+            media_type: image.media_type.to_owned(),
+            digest: image.digest.clone(),
+            tag: image.reference.clone(),
+        };
+        // An absent time reads as 1970, as in zot's accessors.
+        let instant = |at: Option<proto::Timestamp>| Time::from(at.unwrap_or_default());
+        let newer = match &meta.last_updated_image {
+            None => true,
+            Some(known) => instant(known.last_updated) < instant(last_updated),
+        };
+        if newer {
+            meta.last_updated_image = Some(candidate);
+        }
+    }
+
+    /// Size, platforms and vendors over everything that the tags reach.
+    fn aggregate(&mut self, blobs: &proto::RepoBlobs) {
+        let Some(meta) = &mut self.meta else { return };
+        let mut size = 0_i64;
+        let mut platforms = BTreeMap::new();
+        let mut vendors = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut queue: Vec<&str> =
+            meta.tags.values().map(|tag| tag.digest.as_str()).filter(|digest| !digest.is_empty()).collect();
+        while let Some(digest) = queue.pop() {
+            let Some(blob) = blobs.blobs.get(digest) else { continue };
+            if !seen.insert(digest) {
+                continue;
+            }
+            size = size.wrapping_add(blob.size);
+            vendors.extend(blob.vendors.iter().cloned());
+            for platform in &blob.platforms {
+                platforms.entry((&platform.os, &platform.architecture)).or_insert(platform);
+            }
+            queue.extend(blob.sub_blobs.iter().map(String::as_str));
+        }
+        meta.size = size;
+        meta.vendors = vendors.into_iter().collect();
+        meta.platforms = platforms.into_values().cloned().collect();
+    }
+}
+
+/// `AddImageMetaToRepoMeta`, as far as RepoBlobs goes.
+fn add_blobs(record: &mut proto::RepoBlobs, image: &ImageEntry) {
+    let own = match &image.content {
+        Content::Manifest { blobs, vendor, platform, last_updated } => {
+            for (digest, size) in blobs {
+                // Overwrites even a richer entry, as zot does.
+                record.blobs.insert(digest.clone(), proto::BlobInfo { size: *size, ..Default::default() });
+            }
+            proto::BlobInfo {
+                size: image.size,
+                vendors: vendor.iter().cloned().collect(),
+                sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
+                platforms: platform.iter().cloned().collect(),
+                last_updated: Some((*last_updated).into()),
+            }
+        }
+        Content::Index { children } => {
+            let newest = children
+                .iter()
+                .filter_map(|child| record.blobs.get(child)?.last_updated)
+                .map(Time::from)
+                .fold(Time::ZERO, Time::max);
+            proto::BlobInfo {
+                size: image.size,
+                sub_blobs: children.clone(),
+                last_updated: Some(newest.into()),
+                ..Default::default()
+            }
+        }
+    };
+    record.blobs.insert(image.digest.clone(), own);
+}
