@@ -6,6 +6,10 @@
 
 pub mod local;
 pub mod routing;
+mod rules;
+
+pub use rules::valid_repo_name;
+pub use rules::{MAX_DOCUMENT, is_empty_digest, parse_digest, skipped_directory, valid_component, valid_digest};
 
 use crate::cancel::Cancel;
 use jiff::Timestamp;
@@ -80,20 +84,32 @@ pub trait ImageStore: Send + Sync {
     /// Any failure to list; a partial listing is never returned as a success. A missing local root is an empty list.
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError>;
 
+    /// Repositories that could have been pushed but that zot's walk never lists, because their path has a directory
+    /// whose name ends with `blobs`, `.sync` or `.uploads` (spec §1.5, step 1). zot drops them from the metaDB at every
+    /// restart. Stores that cannot tell return none.
+    ///
+    /// # Errors
+    /// As [`ImageStore::list_repos`].
+    fn list_unlistable(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
+        let _ = cancel;
+        Ok(Vec::new())
+    }
+
     /// Size and time of a repo's `index.json`.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] if there is none, any other failure as it is.
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError>;
 
-    /// The whole `index.json`, at most `limit` bytes.
+    /// The whole `index.json`.
     ///
     /// # Errors
-    /// As [`ImageStore::stat_index`].
+    /// As [`ImageStore::stat_index`]; [`StorageError::Io`] beyond [`MAX_DOCUMENT`] bytes.
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError>;
 
     /// Read blobs by digest, one result per digest in the same order (spec §1.8).
     ///
-    /// zero-length dedupe placeholders are resolved; [`StorageError::NotFound`] if that fails.
+    /// Zero-length dedupe placeholders are resolved; [`StorageError::NotFound`] if that fails. A blob of more than
+    /// [`MAX_DOCUMENT`] bytes is an error: this is for documents, never for layers. All results are in memory at once.
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>>;
 }
