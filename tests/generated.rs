@@ -26,11 +26,7 @@ fn current(committed: &Path, generated: &[u8]) {
 fn record_types_follow_the_schema() {
     let out = tempfile::tempdir().unwrap();
     let schema = protox::compile(["zot.proto"], [root().join("proto")]).unwrap();
-    prost_build::Config::new()
-        .out_dir(out.path())
-        .btree_map(["."])
-        .compile_fds(schema)
-        .unwrap();
+    prost_build::Config::new().out_dir(out.path()).btree_map(["."]).compile_fds(schema).unwrap();
     let generated = std::fs::read(out.path().join("zot.rs")).unwrap();
     current(&root().join("src/records/proto.rs"), &generated);
 }

@@ -1,2 +1,272 @@
 //! The metaDB: zot's record store, behind one pair of traits for every driver (spec: "Backends").
+//!
+//! [`MetaDb`] reads and never writes: no table is created, no lock taken. [`MetaDbWriter`] can only be opened with a
+//! [`WriteToken`] and takes whole repos: for each it reads the prior records, asks the caller for the change and commits
+//! that change as one unit. How a driver protects the read-compute-write (an exclusive file lock, zot's own lock, a
+//! conditional write) stays behind [`MetaDbWriter::write`]; the caller's closure may be asked again with newer records.
+
 pub mod bolt;
+pub mod redb;
+
+use crate::cancel::Cancel;
+use crate::oci::time::Time;
+use crate::records::wire::{Record, lost_if_rewritten};
+use crate::records::{RepoChange, RepoState};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The only schema version there is.
+pub const SCHEMA: &str = "V1";
+
+/// Where a metaDB is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// zot's BoltDB file.
+    Bolt(PathBuf),
+    /// metactl's own embedded metaDB; zot never opens it.
+    Redb(PathBuf),
+}
+
+impl Place {
+    /// Name of the driver.
+    #[must_use]
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Bolt(_) => "bolt",
+            Self::Redb(_) => "redb",
+        }
+    }
+
+    /// File, or address without secrets.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match self {
+            Self::Bolt(path) | Self::Redb(path) => path.display().to_string(),
+        }
+    }
+
+    /// Open for reading.
+    ///
+    /// # Errors
+    /// [`MetaDbError::Absent`] if there is none yet.
+    pub fn open(&self, cancel: &Cancel) -> Result<Box<dyn MetaDb>, MetaDbError> {
+        match self {
+            Self::Bolt(_) => Err(MetaDbError::Cancelled),
+            Self::Redb(path) => Ok(Box::new(redb::RedbMetaDb::open(path)?)),
+        }
+    }
+
+    /// Open for writing, waiting for other holders at most `lock_timeout`. Creates the file if it is absent.
+    ///
+    /// # Errors
+    /// [`MetaDbError::Locked`] if another process holds it; whatever the driver meets.
+    pub fn open_writer(
+        &self,
+        token: WriteToken,
+        lock_timeout: Duration,
+        cancel: &Cancel,
+    ) -> Result<Box<dyn MetaDbWriter>, MetaDbError> {
+        match self {
+            Self::Bolt(_) => Err(MetaDbError::Cancelled),
+            Self::Redb(path) => Ok(Box::new(redb::RedbWriter::open(token, path, lock_timeout, cancel)?)),
+        }
+    }
+}
+
+/// Proof that the command at hand may write. Only commands whose purpose is to write make one.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteToken(());
+
+impl WriteToken {
+    /// For the commands that write: `walk`, `stamp write`, `stamp clear`.
+    #[must_use]
+    pub fn for_writing_command() -> Self {
+        Self(())
+    }
+}
+
+/// Why a metaDB could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaDbError {
+    /// There is no metaDB yet.
+    #[error("no metaDB at {location}")]
+    Absent {
+        /// Place.
+        location: String,
+    },
+    /// Another process holds it.
+    #[error("metaDB {location} is locked{}", holder.as_deref().map(|by| format!(" by {by}")).unwrap_or_default())]
+    Locked {
+        /// Place.
+        location: String,
+        /// Who, if it can be found out.
+        holder: Option<String>,
+    },
+    /// A running writer kept changing it while it was read.
+    #[error("metaDB {location} is busy: it kept changing while being read")]
+    Busy {
+        /// Place.
+        location: String,
+    },
+    /// Not a metaDB of this kind, or damaged.
+    #[error("metaDB {location} cannot be read: {detail}")]
+    Damaged {
+        /// Place.
+        location: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Its schema is not [`SCHEMA`].
+    #[error("metaDB {location} has schema version {found:?}, this metactl knows only \"V1\"")]
+    Version {
+        /// Place.
+        location: String,
+        /// Version found.
+        found: String,
+    },
+    /// The stamp is no longer the one that was shown.
+    #[error("the stamp in {location} changed meanwhile")]
+    StampChanged {
+        /// Place.
+        location: String,
+    },
+    /// Any other failure.
+    #[error("cannot {action} metaDB {location}")]
+    Io {
+        /// `open`, `read`, `write`.
+        action: &'static str,
+        /// Place.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The operation was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Reading side of a metaDB.
+pub trait MetaDb: Send + Sync {
+    /// Schema version; `None` if it was never written.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn version(&self) -> Result<Option<String>, MetaDbError>;
+
+    /// Stored stamp, exactly as stored; empty counts as absent.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn stamp(&self) -> Result<Option<Vec<u8>>, MetaDbError>;
+
+    /// Names of all repos that have a RepoMeta record.
+    ///
+    /// # Errors
+    /// If they cannot be listed completely.
+    fn repo_names(&self) -> Result<Vec<String>, MetaDbError>;
+
+    /// RepoLastUpdated of every repo that has one.
+    ///
+    /// # Errors
+    /// If they cannot be listed completely.
+    fn last_updated(&self) -> Result<BTreeMap<String, Time>, MetaDbError>;
+
+    /// One repo's records.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn repo(&self, name: &str) -> Result<RepoState, MetaDbError>;
+
+    /// ImageMeta records by digest, in the order asked.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn images(&self, digests: &[&str]) -> Result<Vec<Option<Vec<u8>>>, MetaDbError>;
+
+    /// Digests of all ImageMeta records.
+    ///
+    /// # Errors
+    /// If they cannot be listed completely.
+    fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError>;
+}
+
+/// One repo's share of a write.
+pub trait RepoWork: Sync {
+    /// Name of the repo.
+    fn repo(&self) -> &str;
+
+    /// ImageMeta records to write with it: digest and bytes.
+    fn images(&self) -> Vec<(&str, &[u8])>;
+
+    /// The change, given the records as they are now. Called under the driver's protection, perhaps more than once.
+    ///
+    /// # Errors
+    /// Why the repo's records must stay as they are.
+    fn build(&self, prior: &RepoState) -> Result<RepoChange, String>;
+}
+
+/// What became of one [`RepoWork`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The records are now as wanted.
+    Done,
+    /// Nothing was changed, for this reason.
+    Refused(String),
+}
+
+/// Writing side of a metaDB.
+pub trait MetaDbWriter {
+    /// Reads through the writer's own handle, so that they see its writes.
+    fn reader(&self) -> &dyn MetaDb;
+
+    /// Replace the stamp if it still is `expected`; `None` means absent. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`MetaDbError::StampChanged`] if it is not `expected`.
+    fn set_stamp(&mut self, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<(), MetaDbError>;
+
+    /// Write repos, each as one unit, and return one outcome per work item. Durable when it returns.
+    ///
+    /// # Errors
+    /// If writing failed; repos are then old or new, each as a whole.
+    fn write(&mut self, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError>;
+
+    /// Remove ImageMeta records.
+    ///
+    /// # Errors
+    /// If writing failed.
+    fn delete_images(&mut self, digests: &[String]) -> Result<(), MetaDbError>;
+}
+
+/// Refuse a schema that this version does not know. A metaDB without a version is refused too, unless it is new.
+///
+/// # Errors
+/// [`MetaDbError::Version`], or whatever reading the version meets.
+pub fn check_version(db: &dyn MetaDb, location: &str) -> Result<(), MetaDbError> {
+    match db.version()?.as_deref() {
+        Some(SCHEMA) => Ok(()),
+        found => {
+            Err(MetaDbError::Version { location: location.to_owned(), found: found.unwrap_or_default().to_owned() })
+        }
+    }
+}
+
+/// Whether an ImageMeta record needs writing over `prior`.
+///
+/// # Errors
+/// If `prior` has fields that the new record would lose.
+pub fn image_needs_write(digest: &str, prior: Option<&[u8]>, new: &[u8]) -> Result<bool, String> {
+    match prior {
+        Some(prior) if prior == new => Ok(false),
+        Some(prior) => match lost_if_rewritten(Record::ImageMeta, prior) {
+            Ok(Some(path)) => {
+                Err(format!("ImageMeta record of {digest} has unknown fields ({path}) that this version would lose"))
+            }
+            // What cannot be decoded is worth replacing: it is derived from the blob alone.
+            Ok(None) | Err(_) => Ok(true),
+        },
+        None => Ok(true),
+    }
+}

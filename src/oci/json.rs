@@ -117,10 +117,7 @@ impl<'a> Parser<'a> {
     ///
     /// # Errors
     /// Syntax errors, a value that is not an object, and whatever `visit` returns.
-    pub fn object(
-        &mut self,
-        mut visit: impl FnMut(&str, &mut Self) -> Result<(), JsonError>,
-    ) -> Result<(), JsonError> {
+    pub fn object(&mut self, mut visit: impl FnMut(&str, &mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
         if self.peek()? != b'{' {
             return Err(self.error("expected an object"));
         }

@@ -127,9 +127,8 @@ pub fn fold(
         (Some(_), false) => Some(encode_time(clock.index_read)),
         (None, false) => None,
     };
-    let attach = |carry: Carry, record, bytes| {
-        carry.attach(bytes).map_err(|wire::Malformed| FoldError::Undecodable { record })
-    };
+    let attach =
+        |carry: Carry, record, bytes| carry.attach(bytes).map_err(|wire::Malformed| FoldError::Undecodable { record });
     Ok(RepoChange::Write {
         meta: fold.meta.map(|meta| attach(meta_carry, "RepoMeta", meta.encode_to_vec())).transpose()?,
         blobs: blobs.map(|(blobs, carry)| attach(carry, "RepoBlobs", blobs.encode_to_vec())).transpose()?,
@@ -187,7 +186,8 @@ fn verdicts(meta: &proto::RepoMeta) -> Verdicts {
 
 /// `ResetRepoReferences`: forget everything that storage will tell again; keep what only the metaDB knows.
 fn reset(meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::RepoMeta {
-    let mut tags: BTreeMap<_, _> = meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
+    let mut tags: BTreeMap<_, _> =
+        meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
     tags.entry(String::new()).or_default();
     proto::RepoMeta {
         name: meta.name,
@@ -272,9 +272,8 @@ impl Fold<'_> {
 
     /// `SetRepoReference`, as far as RepoMeta goes and without the aggregates.
     fn set_reference(&mut self, image: &ImageEntry) {
-        let meta = self
-            .meta
-            .get_or_insert_with(|| proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() });
+        let meta =
+            self.meta.get_or_insert_with(|| proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() });
         placeholder(&mut meta.tags);
         placeholder(&mut meta.statistics);
         placeholder(&mut meta.signatures);

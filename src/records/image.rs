@@ -128,7 +128,7 @@ impl ImageEntry {
     ) -> Self {
         Self {
             reference: source.reference.to_owned(),
-            is_tag: !crate::storage::local::valid_digest(source.reference),
+            is_tag: !crate::storage::valid_digest(source.reference),
             digest: source.digest.to_owned(),
             media_type,
             meta: meta.encode_to_vec(),

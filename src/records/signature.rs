@@ -141,7 +141,9 @@ mod tests {
         let hex = "ab".repeat(32);
         let rules = Rules::default();
         assert_eq!(cosign_tag_digest(&format!("sha256-{hex}.sig"), rules), Some(format!("sha256:{hex}")));
-        for tag in [format!("x-sha256-{hex}.sig"), format!("sha256-{hex}.sig2"), format!("sha256-{}.sig", "zz".repeat(32))] {
+        for tag in
+            [format!("x-sha256-{hex}.sig"), format!("sha256-{hex}.sig2"), format!("sha256-{}.sig", "zz".repeat(32))]
+        {
             assert_eq!(cosign_tag_digest(&tag, rules), None, "{tag}");
         }
         let old = Rules { lax_cosign_tags: true, ..rules };

@@ -94,16 +94,8 @@ static REPO_META: Schema = Schema(&[
 static BLOB: Schema = Schema(&[(1, Leaf), (2, Leaf), (3, Leaf), (4, Message(&PLATFORM)), (5, Message(&TIMESTAMP))]);
 static REPO_BLOBS: Schema = Schema(&[(1, Leaf), (2, Map(&BLOB))]);
 static VERSIONED: Schema = Schema(&[(1, Leaf)]);
-static DESCRIPTOR: Schema = Schema(&[
-    (1, Leaf),
-    (2, Leaf),
-    (3, Leaf),
-    (4, Leaf),
-    (5, Leaf),
-    (6, Message(&PLATFORM)),
-    (7, Leaf),
-    (8, Leaf),
-]);
+static DESCRIPTOR: Schema =
+    Schema(&[(1, Leaf), (2, Leaf), (3, Leaf), (4, Leaf), (5, Leaf), (6, Message(&PLATFORM)), (7, Leaf), (8, Leaf)]);
 static MANIFEST: Schema = Schema(&[
     (1, Message(&VERSIONED)),
     (2, Leaf),

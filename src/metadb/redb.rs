@@ -1,0 +1,334 @@
+//! metactl's own embedded metaDB, in redb: zot's records under zot's keys.
+//!
+//! zot never opens it. It serves registries and pipelines without zot and shadow copies to compare with. Reading opens
+//! the file shared, so that several readers can look at once; writing opens it exclusively.
+
+use super::{MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, WriteToken, image_needs_write};
+use crate::cancel::Cancel;
+use crate::oci::time::Time;
+use crate::records::{RepoChange, RepoState, decode_last_updated};
+use redb::{ReadOnlyTable, ReadableTable as _, Table, TableDefinition};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+type Records = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const VERSION: Records = TableDefinition::new("Version");
+const IMAGES: Records = TableDefinition::new("ImageMeta");
+const REPOS: Records = TableDefinition::new("RepoMeta");
+const BLOBS: Records = TableDefinition::new("RepoBlobsMeta");
+const LAST_UPDATED: Records = TableDefinition::new("RepoLastUpdated");
+const USERS: Records = TableDefinition::new("UserData");
+const API_KEYS: Records = TableDefinition::new("UserAPIKeys");
+const ALL: [Records; 7] = [VERSION, IMAGES, REPOS, BLOBS, LAST_UPDATED, USERS, API_KEYS];
+
+/// Key of the schema version.
+const DB_VERSION: &str = "DBVersion";
+/// Key of the stamp.
+const STAMP: &str = "FastRestartStamp";
+/// How often a held lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// An open metaDB file: `D` is shared with other readers, or for this process alone.
+pub struct RedbMetaDb<D> {
+    path: PathBuf,
+    db: D,
+}
+
+/// A metaDB opened for writing.
+pub struct RedbWriter(RedbMetaDb<redb::Database>);
+
+impl RedbMetaDb<redb::ReadOnlyDatabase> {
+    /// Open an existing file for reading.
+    ///
+    /// # Errors
+    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Damaged`].
+    pub fn open(path: &Path) -> Result<Self, MetaDbError> {
+        present(path)?;
+        let db = redb::ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
+        Ok(Self { path: path.to_owned(), db })
+    }
+}
+
+impl<D: redb::ReadableDatabase> RedbMetaDb<D> {
+    /// Read from one table; a table that does not exist is empty.
+    fn read<T: Default>(
+        &self,
+        table: Records,
+        get: impl FnOnce(ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
+    ) -> Result<T, MetaDbError> {
+        let run = || match self.db.begin_read()?.open_table(table) {
+            Ok(table) => get(table),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(T::default()),
+            Err(error) => Err(error.into()),
+        };
+        run().map_err(|error| failure("read", &self.path, error))
+    }
+
+    fn value(&self, table: Records, key: &str) -> Result<Option<Vec<u8>>, MetaDbError> {
+        self.read(table, |table| Ok(table.get(key)?.map(|found| found.value().to_vec())))
+    }
+}
+
+impl RedbMetaDb<redb::Database> {
+    /// Run one durable write transaction.
+    fn update<T>(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, MetaDbError> {
+        let run = || {
+            let transaction = self.db.begin_write()?;
+            let out = change(&transaction)?;
+            transaction.commit()?;
+            Ok(out)
+        };
+        run().map_err(|error| failure("write", &self.path, error))
+    }
+}
+
+impl RedbWriter {
+    /// Open, or create with owner-only permissions.
+    ///
+    /// # Errors
+    /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
+    pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
+        let fresh = match present(path) {
+            Ok(()) => false,
+            Err(MetaDbError::Absent { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        let deadline = Instant::now() + lock_timeout;
+        let db = loop {
+            let opened = if fresh { create(path) } else { redb::Database::open(path) };
+            match opened {
+                Ok(db) => break db,
+                Err(redb::DatabaseError::DatabaseAlreadyOpen)
+                    if Instant::now() < deadline && !cancel.is_cancelled() =>
+                {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                Err(error) => return Err(opening(path, error)),
+            }
+        };
+        let db = RedbMetaDb { path: path.to_owned(), db };
+        if fresh {
+            initialise(&db)?;
+        }
+        super::check_version(&db, &path.display().to_string())?;
+        Ok(Self(db))
+    }
+}
+
+fn initialise(db: &RedbMetaDb<redb::Database>) -> Result<(), MetaDbError> {
+    db.update(|transaction| {
+        for table in ALL {
+            transaction.open_table(table)?;
+        }
+        transaction.open_table(VERSION)?.insert(DB_VERSION, SCHEMA.as_bytes())?;
+        Ok(())
+    })
+}
+
+impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
+    fn version(&self) -> Result<Option<String>, MetaDbError> {
+        Ok(self.value(VERSION, DB_VERSION)?.map(|found| String::from_utf8_lossy(&found).into_owned()))
+    }
+
+    fn stamp(&self) -> Result<Option<Vec<u8>>, MetaDbError> {
+        Ok(self.value(VERSION, STAMP)?.filter(|found| !found.is_empty()))
+    }
+
+    fn repo_names(&self) -> Result<Vec<String>, MetaDbError> {
+        self.read(REPOS, |table| {
+            table.iter()?.map(|entry| Ok(entry?.0.value().to_owned())).collect::<Result<Vec<_>, redb::Error>>()
+        })
+    }
+
+    fn last_updated(&self) -> Result<BTreeMap<String, Time>, MetaDbError> {
+        self.read(LAST_UPDATED, |table| {
+            table
+                .iter()?
+                .map(|entry| {
+                    let (name, at) = entry?;
+                    Ok((name.value().to_owned(), decode_last_updated(at.value())))
+                })
+                .collect::<Result<_, redb::Error>>()
+        })
+    }
+
+    fn repo(&self, name: &str) -> Result<RepoState, MetaDbError> {
+        Ok(RepoState {
+            meta: self.value(REPOS, name)?,
+            blobs: self.value(BLOBS, name)?,
+            last_updated: self.value(LAST_UPDATED, name)?,
+        })
+    }
+
+    fn images(&self, digests: &[&str]) -> Result<Vec<Option<Vec<u8>>>, MetaDbError> {
+        let mut out: Vec<Option<Vec<u8>>> = self.read(IMAGES, |table| {
+            digests
+                .iter()
+                .map(|digest| Ok(table.get(*digest)?.map(|found| found.value().to_vec())))
+                .collect::<Result<_, redb::Error>>()
+        })?;
+        out.resize(digests.len(), None);
+        Ok(out)
+    }
+
+    fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError> {
+        self.read(IMAGES, |table| {
+            for entry in table.iter()? {
+                visit(entry?.0.value());
+            }
+            Ok(())
+        })
+    }
+}
+
+impl MetaDbWriter for RedbWriter {
+    fn reader(&self) -> &dyn MetaDb {
+        &self.0
+    }
+
+    fn set_stamp(&mut self, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<(), MetaDbError> {
+        let unchanged = self.0.update(|transaction| {
+            let mut table = transaction.open_table(VERSION)?;
+            let found = table.get(STAMP)?.map(|found| found.value().to_vec()).filter(|found| !found.is_empty());
+            if found.as_deref() != expected {
+                return Ok(false);
+            }
+            match new {
+                Some(new) => drop(table.insert(STAMP, new)?),
+                None => drop(table.remove(STAMP)?),
+            }
+            Ok(true)
+        })?;
+        if unchanged { Ok(()) } else { Err(MetaDbError::StampChanged { location: self.0.path.display().to_string() }) }
+    }
+
+    fn write(&mut self, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {
+        self.0.update(|transaction| {
+            let mut tables = Tables {
+                images: transaction.open_table(IMAGES)?,
+                repos: transaction.open_table(REPOS)?,
+                blobs: transaction.open_table(BLOBS)?,
+                last_updated: transaction.open_table(LAST_UPDATED)?,
+            };
+            work.iter().map(|work| tables.apply(*work)).collect()
+        })
+    }
+
+    fn delete_images(&mut self, digests: &[String]) -> Result<(), MetaDbError> {
+        self.0.update(|transaction| {
+            let mut table = transaction.open_table(IMAGES)?;
+            for digest in digests {
+                table.remove(digest.as_str())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+type Open<'t> = Table<'t, &'static str, &'static [u8]>;
+
+struct Tables<'t> {
+    images: Open<'t>,
+    repos: Open<'t>,
+    blobs: Open<'t>,
+    last_updated: Open<'t>,
+}
+
+impl Tables<'_> {
+    fn apply(&mut self, work: &dyn RepoWork) -> Result<Outcome, redb::Error> {
+        let repo = work.repo();
+        let get = |table: &Open<'_>| -> Result<Option<Vec<u8>>, redb::Error> {
+            Ok(table.get(repo)?.map(|found| found.value().to_vec()))
+        };
+        let prior =
+            RepoState { meta: get(&self.repos)?, blobs: get(&self.blobs)?, last_updated: get(&self.last_updated)? };
+        let change = match work.build(&prior) {
+            Ok(change) => change,
+            Err(reason) => return Ok(Outcome::Refused(reason)),
+        };
+        let mut images = Vec::new();
+        for (digest, new) in work.images() {
+            let known = self.images.get(digest)?;
+            match image_needs_write(digest, known.as_ref().map(redb::AccessGuard::value), new) {
+                Ok(true) => images.push((digest, new)),
+                Ok(false) => {}
+                Err(reason) => return Ok(Outcome::Refused(reason)),
+            }
+        }
+        for (digest, new) in images {
+            self.images.insert(digest, new)?;
+        }
+        match change {
+            RepoChange::Keep => {}
+            RepoChange::Delete => {
+                self.repos.remove(repo)?;
+                self.blobs.remove(repo)?;
+                self.last_updated.remove(repo)?;
+            }
+            RepoChange::Write { meta, blobs, last_updated } => {
+                let parts = [(&mut self.repos, meta), (&mut self.blobs, blobs), (&mut self.last_updated, last_updated)];
+                for (table, record) in parts {
+                    if let Some(record) = record {
+                        table.insert(repo, record.as_slice())?;
+                    }
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// [`MetaDbError::Absent`] unless there is a file that is not empty.
+fn present(path: &Path) -> Result<(), MetaDbError> {
+    let location = || path.display().to_string();
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(MetaDbError::Damaged { location: location(), detail: "it is a directory".into() })
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(MetaDbError::Absent { location: location() }),
+        Err(error) => Err(MetaDbError::Io { action: "open", location: location(), source: error.into() }),
+    }
+}
+
+fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // The mode must be right from the start: records name users and API keys.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(redb::StorageError::from)?;
+    redb::Database::create(path)
+}
+
+fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            MetaDbError::Locked { location: path.display().to_string(), holder: None }
+        }
+        error => failure("open", path, error.into()),
+    }
+}
+
+fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError {
+    let location = path.display().to_string();
+    match error {
+        redb::Error::Corrupted(detail) => MetaDbError::Damaged { location, detail },
+        redb::Error::Io(source) if source.kind() == std::io::ErrorKind::InvalidData => {
+            MetaDbError::Damaged { location, detail: format!("not a redb file ({source})") }
+        }
+        redb::Error::Io(source) => MetaDbError::Io { action, location, source: source.into() },
+        redb::Error::RepairAborted => {
+            MetaDbError::Damaged { location, detail: "it was not closed cleanly and could not be repaired".into() }
+        }
+        error => MetaDbError::Io { action, location, source: error.into() },
+    }
+}
