@@ -204,7 +204,16 @@ pub trait RepoWork: Sync {
     ///
     /// # Errors
     /// Why the repo's records must stay as they are.
-    fn build(&self, prior: &RepoState) -> Result<RepoChange, String>;
+    fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal>;
+}
+
+/// Why a repo's records were left as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Storage changed since it was read.
+    Moved,
+    /// The prior records cannot be built upon, for this reason.
+    Unusable(String),
 }
 
 /// What became of one [`RepoWork`].
@@ -212,8 +221,8 @@ pub trait RepoWork: Sync {
 pub enum Outcome {
     /// The records are now as wanted.
     Done,
-    /// Nothing was changed, for this reason.
-    Refused(String),
+    /// Nothing was changed.
+    Refused(Refusal),
 }
 
 /// Writing side of a metaDB.
@@ -257,13 +266,13 @@ pub fn check_version(db: &dyn MetaDb, location: &str) -> Result<(), MetaDbError>
 ///
 /// # Errors
 /// If `prior` has fields that the new record would lose.
-pub fn image_needs_write(digest: &str, prior: Option<&[u8]>, new: &[u8]) -> Result<bool, String> {
+pub fn image_needs_write(digest: &str, prior: Option<&[u8]>, new: &[u8]) -> Result<bool, Refusal> {
     match prior {
         Some(prior) if prior == new => Ok(false),
         Some(prior) => match lost_if_rewritten(Record::ImageMeta, prior) {
-            Ok(Some(path)) => {
-                Err(format!("ImageMeta record of {digest} has unknown fields ({path}) that this version would lose"))
-            }
+            Ok(Some(path)) => Err(Refusal::Unusable(format!(
+                "ImageMeta record of {digest} has unknown fields ({path}) that this version would lose"
+            ))),
             // What cannot be decoded is worth replacing: it is derived from the blob alone.
             Ok(None) | Err(_) => Ok(true),
         },

@@ -1,0 +1,598 @@
+//! The walk: bring the metaDB up to what storage holds, then stamp it (spec: "Walk algorithm").
+//!
+//! ```text
+//! plan ─► clear stamp ─► delete gone ─► readers (threads) ─► bounded channel ─► one writer ─► recheck ─► stamp
+//! ```
+//!
+//! Invariants: the stamp is cleared before the first write and written after the last commit, only if every repo is
+//! complete and storage did not change meanwhile; a repo is built in memory and committed whole; a failed or partial
+//! repo is left due for the next walk.
+
+pub mod plan;
+pub mod read;
+
+use crate::cancel::Cancel;
+use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
+use crate::oci::{self, json, time::Time};
+use crate::progress::{Phase, Progress};
+use crate::records::fold::{Clock, Entry, Rules, fold};
+use crate::records::{RepoChange, RepoState, encode_time, proto};
+use crate::storage::routing::Stores;
+use crate::storage::{ImageStore as _, IndexStat, StorageError};
+use plan::{Plan, Scope};
+use prost::Message as _;
+use read::{ReadError, RepoRead, read_repo};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Encoded bytes that are committed together: large enough that pages of the metaDB are rewritten rarely, small enough
+/// to bound memory.
+const COMMIT_BYTES: usize = 32 << 20;
+/// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// How often repos that changed while they were read are read again.
+const ROUNDS: usize = 3;
+
+/// Why a walk could not begin, or broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// Storage cannot be listed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The metaDB cannot be read or written.
+    #[error(transparent)]
+    MetaDb(#[from] MetaDbError),
+    /// Asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A repo that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Repository name.
+    pub repo: String,
+    /// The digest at fault, if it is one.
+    pub digest: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What became of the stamp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StampOutcome {
+    /// Written: this walk vouches for the metaDB.
+    Written(String),
+    /// It was there already, and nothing had to be written.
+    Current(String),
+    /// A walk over some repos only: the stamp that was there is there again.
+    Restored(String),
+    /// There is none now, for this reason.
+    Absent(String),
+    /// Left as it was, for this reason.
+    Untouched(String),
+}
+
+/// What a walk did.
+#[derive(Debug, Clone)]
+pub struct WalkReport {
+    /// Repos that storage lists.
+    pub listed: usize,
+    /// Repos read and recorded, of these new ones.
+    pub parsed: usize,
+    /// Repos recorded for the first time.
+    pub new: usize,
+    /// Repos left alone because storage is older than their records.
+    pub unchanged: usize,
+    /// Repos removed from the metaDB.
+    pub deleted: Vec<String>,
+    /// Repos recorded without some manifests.
+    pub partial: Vec<Problem>,
+    /// Repos not recorded.
+    pub failed: Vec<Problem>,
+    /// Repos that kept changing while they were read.
+    pub moving: Vec<String>,
+    /// Image records removed by `--prune`.
+    pub pruned: usize,
+    /// Manifests and indexes read.
+    pub manifests: u64,
+    /// Bytes read from storage.
+    pub bytes: u64,
+    /// The stamp.
+    pub stamp: StampOutcome,
+    /// Why the walk broke off, if it did.
+    pub broken_off: Option<String>,
+    /// Wall-clock time.
+    pub elapsed: Duration,
+}
+
+impl WalkReport {
+    /// Whether every repo in scope is now recorded completely.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.partial.is_empty() && self.failed.is_empty() && self.moving.is_empty() && self.broken_off.is_none()
+    }
+}
+
+/// A walk, ready to run.
+pub struct Walk<'a> {
+    /// Where the images are.
+    pub stores: &'a Stores,
+    /// Which repos.
+    pub scope: &'a Scope,
+    /// Differences between releases and drivers.
+    pub rules: Rules,
+    /// Reader threads.
+    pub jobs: usize,
+    /// Whether image records that no repo reaches are removed.
+    pub prune: bool,
+    /// The stamp to write after a complete walk, or why none will be.
+    pub stamp: Result<&'a str, &'a str>,
+    /// To be told.
+    pub progress: &'a dyn Progress,
+    /// To be asked.
+    pub cancel: &'a Cancel,
+}
+
+impl Walk<'_> {
+    /// Carry out `plan`. What happened is in the report, even when the walk broke off midway.
+    ///
+    /// # Errors
+    /// Only if nothing was changed.
+    pub fn run(&self, writer: &mut dyn MetaDbWriter, plan: Plan) -> Result<WalkReport, WalkError> {
+        let started = Instant::now();
+        let previous = writer.reader().stamp()?;
+        let mut run = Run {
+            walk: self,
+            report: WalkReport {
+                listed: plan.listed,
+                parsed: 0,
+                new: plan.new.len(),
+                unchanged: plan.unchanged.len(),
+                deleted: Vec::new(),
+                partial: Vec::new(),
+                failed: Vec::new(),
+                moving: Vec::new(),
+                pruned: 0,
+                manifests: 0,
+                bytes: 0,
+                stamp: StampOutcome::Untouched("nothing was written".into()),
+                broken_off: None,
+                elapsed: Duration::ZERO,
+            },
+            seen: plan.unchanged.iter().cloned().collect(),
+            failed: BTreeMap::new(),
+            partial: BTreeMap::new(),
+        };
+        let writes = !(plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty())
+            || !plan.unreadable.is_empty()
+            || self.prune;
+        let mut stored = previous.clone();
+        if writes && previous.is_some() {
+            writer.set_stamp(previous.as_deref(), None)?;
+            stored = None;
+        }
+        let outcome = run.records(writer, plan);
+        let mut report = run.finish();
+        if let Err(error) = outcome {
+            report.broken_off = Some(chain(&error));
+        }
+        report.stamp = self.settle_stamp(writer, &report, previous.as_deref(), stored.as_deref());
+        report.elapsed = started.elapsed();
+        Ok(report)
+    }
+
+    /// The last step: `stored` is the stamp as it is now, `previous` as it was before the walk.
+    fn settle_stamp(
+        &self,
+        writer: &mut dyn MetaDbWriter,
+        report: &WalkReport,
+        previous: Option<&[u8]>,
+        stored: Option<&[u8]>,
+    ) -> StampOutcome {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let without = |reason: String| match stored {
+            Some(_) => StampOutcome::Untouched(reason),
+            None => StampOutcome::Absent(reason),
+        };
+        if !report.complete() {
+            return without("the walk is not complete".into());
+        }
+        // A walk over some repos vouches for these only: it can keep a stamp, never give one.
+        let (wanted, outcome): (&[u8], fn(String) -> StampOutcome) = match (&self.scope.repos, self.stamp, previous) {
+            (Some(_), _, Some(previous)) => (previous, StampOutcome::Restored),
+            (Some(_), _, None) => return without("only some repos were walked".into()),
+            (None, Ok(stamp), _) => (stamp.as_bytes(), StampOutcome::Written),
+            (None, Err(reason), _) => return without(reason.into()),
+        };
+        if stored == Some(wanted) {
+            return StampOutcome::Current(text(wanted));
+        }
+        match writer.set_stamp(stored, Some(wanted)) {
+            Ok(()) => outcome(text(wanted)),
+            Err(error) => without(chain(&error)),
+        }
+    }
+}
+
+/// One execution of a walk.
+struct Run<'a> {
+    walk: &'a Walk<'a>,
+    report: WalkReport,
+    /// Version of every index that the metaDB now reflects.
+    seen: BTreeMap<String, IndexStat>,
+    failed: BTreeMap<String, Problem>,
+    partial: BTreeMap<String, Problem>,
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> WalkReport {
+        self.report.failed = self.failed.into_values().collect();
+        self.report.partial = self.partial.into_values().collect();
+        self.report
+    }
+
+    /// Everything but the stamp.
+    fn records(&mut self, writer: &mut dyn MetaDbWriter, plan: Plan) -> Result<(), WalkError> {
+        let walk = self.walk;
+        self.delete(writer, &plan)?;
+        let unreadable: Vec<Due<'_>> = plan.unreadable.iter().map(|problem| Due(&problem.repo)).collect();
+        writer.write(&unreadable.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
+        self.failed.extend(plan.unreadable.iter().map(|problem| (problem.repo.clone(), problem.clone())));
+
+        let mut due: Vec<String> = plan.new.into_iter().chain(plan.changed).collect();
+        for _ in 0..ROUNDS {
+            self.round(writer, &due)?;
+            if walk.cancel.is_cancelled() {
+                return Err(WalkError::Cancelled);
+            }
+            due = self.recheck()?;
+            if due.is_empty() {
+                break;
+            }
+        }
+        self.report.moving = due;
+        if walk.prune {
+            self.prune(writer)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, writer: &mut dyn MetaDbWriter, plan: &Plan) -> Result<(), WalkError> {
+        let listed_at = plan.at.unwrap_or(Time::ZERO);
+        let gone = |repo| Gone { repo, stores: self.walk.stores, listed_at };
+        let work: Vec<Gone<'_>> = plan.gone.iter().map(|repo| gone(repo)).collect();
+        let outcomes = writer.write(&work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
+        for (repo, outcome) in plan.gone.iter().zip(outcomes) {
+            // A refusal means that it came back: the recheck finds it.
+            if outcome == Outcome::Done {
+                self.report.deleted.push(repo.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Read and record `due`, readers in parallel, one writer.
+    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String]) -> Result<(), WalkError> {
+        let walk = self.walk;
+        walk.progress.begin(Phase::Walk, due.len() as u64);
+        let next = AtomicUsize::new(0);
+        let stop = Cancel::default();
+        let jobs = walk.jobs.clamp(1, due.len().max(1));
+        let result = std::thread::scope(|threads| {
+            let (sender, receiver) = sync_channel(jobs);
+            for _ in 0..jobs {
+                let (sender, next, stop) = (sender.clone(), &next, &stop);
+                threads.spawn(move || walk.read(due, next, stop, &sender));
+            }
+            drop(sender);
+            let mut batch = Batch::default();
+            let mut last_commit = Instant::now();
+            loop {
+                let received = receiver.recv_timeout(COMMIT_INTERVAL);
+                let ended = matches!(received, Err(RecvTimeoutError::Disconnected));
+                if let Ok(item) = received {
+                    walk.progress.repo_done(item.manifests(), item.bytes());
+                    batch.push(item);
+                }
+                if ended || batch.bytes >= COMMIT_BYTES || last_commit.elapsed() >= COMMIT_INTERVAL {
+                    if let Err(error) = self.commit(writer, std::mem::take(&mut batch)) {
+                        // Readers blocked on a full channel end when the receiver goes.
+                        stop.cancel();
+                        drop(receiver);
+                        return Err(error);
+                    }
+                    last_commit = Instant::now();
+                }
+                if ended {
+                    return Ok(());
+                }
+            }
+        });
+        walk.progress.end();
+        result
+    }
+
+    fn commit(&mut self, writer: &mut dyn MetaDbWriter, batch: Batch<'_>) -> Result<(), WalkError> {
+        if batch.items.is_empty() {
+            return Ok(());
+        }
+        let work: Vec<&dyn RepoWork> = batch.items.iter().map(|item| item as &dyn RepoWork).collect();
+        let outcomes = writer.write(&work)?;
+        let mut refused = Vec::new();
+        for (item, outcome) in batch.items.iter().zip(outcomes) {
+            match (&item.read, outcome) {
+                (Ok(read), Outcome::Done) => self.recorded(item, read),
+                (Err(error), _) => self.fail(item.repo, error.digest(), chain(error)),
+                // The recheck finds it again.
+                (Ok(_), Outcome::Refused(Refusal::Moved)) => {}
+                (Ok(_), Outcome::Refused(Refusal::Unusable(reason))) => {
+                    self.fail(item.repo, None, reason);
+                    refused.push(Due(item.repo));
+                }
+            }
+        }
+        if !refused.is_empty() {
+            writer.write(&refused.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn recorded(&mut self, item: &Item<'_>, read: &RepoRead) {
+        let repo = item.repo.to_owned();
+        self.report.parsed += usize::from(self.seen.insert(repo.clone(), read.index.clone()).is_none());
+        self.report.manifests += read.manifests;
+        self.report.bytes += read.bytes;
+        self.failed.remove(&repo);
+        match read.missing.split_first() {
+            None => drop(self.partial.remove(&repo)),
+            Some((digest, more)) => {
+                let reason = match more.len() {
+                    0 => "manifest blob is missing".to_owned(),
+                    count => format!("manifest blob is missing, and {count} more"),
+                };
+                self.partial.insert(repo.clone(), Problem { repo, digest: Some(digest.clone()), reason });
+            }
+        }
+    }
+
+    fn fail(&mut self, repo: &str, digest: Option<&str>, reason: String) {
+        let problem = Problem { repo: repo.to_owned(), digest: digest.map(str::to_owned), reason };
+        self.failed.insert(repo.to_owned(), problem);
+    }
+
+    /// Repos whose index is no longer the one that was recorded, and repos that appeared meanwhile.
+    fn recheck(&self) -> Result<Vec<String>, WalkError> {
+        let walk = self.walk;
+        let listing = walk.stores.list(walk.cancel)?;
+        // Together with what was recorded, so that a repo that vanished meanwhile is noticed too.
+        let names: BTreeSet<&str> = listing
+            .repos
+            .iter()
+            .filter(|repo| walk.scope.contains(repo))
+            .chain(self.seen.keys())
+            .map(String::as_str)
+            .filter(|repo| !self.failed.contains_key(*repo))
+            .collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        walk.progress.begin(Phase::Recheck, names.len() as u64);
+        let moved = parallel(&names, walk.jobs, |repo| {
+            let now = walk.stores.stat_index(repo).ok();
+            walk.progress.repo_done(0, 0);
+            now.as_ref() != self.seen.get(*repo)
+        });
+        walk.progress.end();
+        let moved = names.into_iter().zip(moved).filter(|(_, moved)| *moved).map(|(repo, _)| repo.to_owned());
+        Ok(moved.collect())
+    }
+
+    /// Remove image records that neither an index nor a kept tag reaches.
+    fn prune(&mut self, writer: &mut dyn MetaDbWriter) -> Result<(), WalkError> {
+        if self.walk.scope.repos.is_some()
+            || !(self.failed.is_empty() && self.partial.is_empty() && self.report.moving.is_empty())
+        {
+            return Ok(());
+        }
+        let mut reached = HashSet::new();
+        for repo in self.seen.keys() {
+            let text = self.walk.stores.read_index(repo)?;
+            if let Ok(index) = json::document::<oci::Index>(&text) {
+                reached.extend(index.manifests.into_vec().into_iter().map(|descriptor| descriptor.digest));
+            }
+            if let Some(meta) = writer.reader().repo(repo)?.meta
+                && let Ok(meta) = proto::RepoMeta::decode(meta.as_slice())
+            {
+                reached.extend(meta.tags.into_values().map(|tag| tag.digest));
+            }
+        }
+        let mut orphans = Vec::new();
+        writer.reader().image_digests(&mut |digest| {
+            if !reached.contains(digest) {
+                orphans.push(digest.to_owned());
+            }
+        })?;
+        writer.delete_images(&orphans)?;
+        self.report.pruned = orphans.len();
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// A reader thread: takes the next repo until there is none.
+    fn read<'r>(&'r self, due: &'r [String], next: &AtomicUsize, stop: &Cancel, sender: &SyncSender<Item<'r>>) {
+        while let Some(repo) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.is_cancelled() || self.cancel.is_cancelled() {
+                return;
+            }
+            self.progress.reading(repo);
+            // Captured before the index is read, so that a later change is always newer.
+            let now = Time::from(jiff::Timestamp::now());
+            let read = read_repo(self.stores, repo, self.rules, self.cancel);
+            if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
+                return;
+            }
+            let clock = Clock { index_read: now, now };
+            if sender.send(Item { repo, read, clock, rules: self.rules, stores: self.stores }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Repos read, waiting for their commit.
+#[derive(Default)]
+struct Batch<'a> {
+    items: Vec<Item<'a>>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn push(&mut self, item: Item<'a>) {
+        self.bytes += item.weight();
+        self.items.push(item);
+    }
+}
+
+/// One repo as read, successfully or not.
+struct Item<'a> {
+    repo: &'a str,
+    read: Result<RepoRead, ReadError>,
+    clock: Clock,
+    rules: Rules,
+    stores: &'a Stores,
+}
+
+impl Item<'_> {
+    fn manifests(&self) -> u64 {
+        self.read.as_ref().map_or(0, |read| read.manifests)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.read.as_ref().map_or(0, |read| read.bytes)
+    }
+
+    /// Roughly what the item's records will take.
+    fn weight(&self) -> usize {
+        const PER_REFERENCE: usize = 1024;
+        let Ok(read) = &self.read else { return PER_REFERENCE };
+        let entry = |entry: &Entry| match entry {
+            Entry::Image(image) => image.meta.len() + PER_REFERENCE,
+            Entry::Signature(signature) => {
+                signature.layers.iter().map(|layer| layer.content.len()).sum::<usize>() + PER_REFERENCE
+            }
+        };
+        read.entries.entries.iter().map(entry).sum()
+    }
+}
+
+impl RepoWork for Item<'_> {
+    fn repo(&self) -> &str {
+        self.repo
+    }
+
+    fn images(&self) -> Vec<(&str, &[u8])> {
+        let Ok(read) = &self.read else { return Vec::new() };
+        // The same digest can be listed under several tags.
+        let mut seen = BTreeSet::new();
+        let entries = read.entries.entries.iter();
+        entries
+            .filter_map(|entry| match entry {
+                Entry::Image(image) => Some(image),
+                Entry::Signature(_) => None,
+            })
+            .filter(|image| seen.insert(image.digest.as_str()))
+            .map(|image| (image.digest.as_str(), image.meta.as_slice()))
+            .collect()
+    }
+
+    fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
+        let Ok(read) = &self.read else { return Due(self.repo).build(prior) };
+        if self.stores.stat_index(self.repo).ok().as_ref() != Some(&read.index) {
+            return Err(Refusal::Moved);
+        }
+        fold(self.repo, prior, &read.entries, self.clock, self.rules)
+            .map_err(|error| Refusal::Unusable(error.to_string()))
+    }
+}
+
+/// A repo that the next walk must read again: RepoLastUpdated becomes zero, unless it is.
+struct Due<'a>(&'a str);
+
+impl RepoWork for Due<'_> {
+    fn repo(&self) -> &str {
+        self.0
+    }
+
+    fn images(&self) -> Vec<(&str, &[u8])> {
+        Vec::new()
+    }
+
+    fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
+        if prior.last_updated().is_zero() {
+            return Ok(RepoChange::Keep);
+        }
+        Ok(RepoChange::Write { meta: None, blobs: None, last_updated: Some(encode_time(Time::ZERO)) })
+    }
+}
+
+/// A repo that storage no longer has; looked at again before its records go.
+struct Gone<'a> {
+    repo: &'a str,
+    stores: &'a Stores,
+    listed_at: Time,
+}
+
+impl RepoWork for Gone<'_> {
+    fn repo(&self) -> &str {
+        self.repo
+    }
+
+    fn images(&self) -> Vec<(&str, &[u8])> {
+        Vec::new()
+    }
+
+    fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
+        // A directory can have an index and yet be no repo, so only an index newer than the listing says "it is back".
+        match self.stores.stat_index(self.repo) {
+            Ok(index) if Time::from(index.mtime) >= self.listed_at => Err(Refusal::Moved),
+            _ => Ok(RepoChange::Delete),
+        }
+    }
+}
+
+/// Apply `f` to every item on up to `jobs` threads; results in the order of the items.
+pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let jobs = jobs.clamp(1, items.len().max(1));
+    if jobs == 1 {
+        return items.iter().map(f).collect();
+    }
+    let share = items.len().div_ceil(jobs);
+    std::thread::scope(|threads| {
+        let workers: Vec<_> =
+            items.chunks(share).map(|chunk| threads.spawn(|| chunk.iter().map(&f).collect::<Vec<_>>())).collect();
+        // A worker only ends without a result by a panic, which is passed on.
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Transparent wrappers repeat their cause.
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
