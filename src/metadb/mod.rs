@@ -52,7 +52,7 @@ impl Place {
     /// [`MetaDbError::Absent`] if there is none yet.
     pub fn open(&self, cancel: &Cancel) -> Result<Box<dyn MetaDb>, MetaDbError> {
         match self {
-            Self::Bolt(_) => Err(MetaDbError::Cancelled),
+            Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltMetaDb::open(path, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbMetaDb::open(path)?)),
         }
     }
@@ -68,7 +68,7 @@ impl Place {
         cancel: &Cancel,
     ) -> Result<Box<dyn MetaDbWriter>, MetaDbError> {
         match self {
-            Self::Bolt(_) => Err(MetaDbError::Cancelled),
+            Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltWriter::open(token, path, lock_timeout, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbWriter::open(token, path, lock_timeout, cancel)?)),
         }
     }

@@ -32,6 +32,7 @@ mod check;
 mod file;
 mod freelist;
 mod lock;
+pub mod metadb;
 mod page;
 mod pager;
 mod reader;

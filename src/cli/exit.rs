@@ -1,0 +1,151 @@
+//! The only map from outcomes to exit codes, reasons and hints. One table for every command, so that cron and Nagios
+//! read them alike.
+
+use metactl::config::ConfigError;
+use metactl::identity::IdentityError;
+use metactl::metadb::MetaDbError;
+use metactl::storage::StorageError;
+use metactl::walk::{WalkError, chain};
+use std::process::ExitCode;
+
+/// Exit status of every command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done; consistent; stamp current.
+    Ok,
+    /// Stamp absent or stale, walk partial, drift that `walk` repairs.
+    Warning,
+    /// metaDB wrong or unreadable, records lost, walk failed midway.
+    Critical,
+    /// Nothing learned, nothing changed: usage, config, locked, unreachable, timeout, declined.
+    Unknown,
+}
+
+/// What `--help` says about exit codes.
+pub const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; consistent; stamp current
+  1  warning: stamp absent or stale (stamp show --check), walk partial, drift that walk repairs
+  2  critical: metaDB wrong or unreadable, records lost, walk failed midway
+  3  unknown: nothing learned, nothing changed (usage, config, locked, unreachable, timeout, declined)";
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// Nagios' word for it.
+    pub fn nagios(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit status.
+    pub exit: Exit,
+    /// Stable word for machines.
+    pub reason: &'static str,
+    /// What happened, with causes, on one line.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure after which nothing is learned and nothing is changed.
+    pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Unknown, reason, message: message.into(), hint: None }
+    }
+
+    /// The same, with the next step.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = error.hint();
+        Self { hint, ..Self::unknown("config", chain(&error)) }
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::unknown("identity", chain(&error))
+            .hint("name zot's build with --release-tag and --commit, or point --zot-binary at its executable")
+    }
+}
+
+impl From<MetaDbError> for Failure {
+    fn from(error: MetaDbError) -> Self {
+        let message = chain(&error);
+        match error {
+            MetaDbError::Absent { .. } => Self::unknown("metadb-absent", message)
+                .hint("`metactl walk` creates and fills it; if it should exist, check rootDirectory and --metadb"),
+            MetaDbError::Locked { .. } => Self::unknown("locked", message).hint(
+                "zot holds its metaDB from start to stop: stop zot (or the other metactl), or wait longer with \
+                 --lock-timeout; `metactl stamp show` works beside a running zot",
+            ),
+            MetaDbError::Busy { .. } => Self::unknown("busy", message).hint("try again in a moment"),
+            MetaDbError::Damaged { .. } => Self { exit: Exit::Critical, ..Self::unknown("damaged", message) }.hint(
+                "keep a copy and restore a backup; if there is none, move the file away and run `metactl walk`: \
+                 statistics, stars and API keys are then lost",
+            ),
+            MetaDbError::Version { .. } => Self { exit: Exit::Critical, ..Self::unknown("version", message) }
+                .hint("it was written by another zot; use a metactl that knows this version"),
+            MetaDbError::StampChanged { .. } => Self::unknown("stamp-changed", message)
+                .hint("somebody else wrote it: look again with `metactl stamp show`"),
+            MetaDbError::Io { .. } => Self::unknown("metadb-io", message),
+            MetaDbError::Cancelled => Self::cancelled(),
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let message = chain(&error);
+        match error {
+            StorageError::Cancelled => Self::cancelled(),
+            StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message),
+            _ => Self::unknown("storage", message)
+                .hint("nothing was changed; check rootDirectory, and that this user may read all of it"),
+        }
+    }
+}
+
+impl From<WalkError> for Failure {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Storage(error) => error.into(),
+            WalkError::MetaDb(error) => error.into(),
+            WalkError::Cancelled => Self::cancelled(),
+        }
+    }
+}
+
+impl Failure {
+    fn cancelled() -> Self {
+        Self::unknown("cancelled", "stopped before anything was changed")
+    }
+}
