@@ -11,8 +11,6 @@ pub enum Action {
     Walk,
     /// Opens no metaDB, or another one than this.
     NoMetaDb,
-    /// Refuses to start.
-    Refuse,
     /// Cannot be told without knowing which build of zot will start.
     Unknown,
 }
@@ -25,7 +23,6 @@ impl Action {
             Self::Skip => "skip",
             Self::Walk => "walk",
             Self::NoMetaDb => "no-metadb",
-            Self::Refuse => "refuse",
             Self::Unknown => "unknown",
         }
     }
@@ -56,8 +53,6 @@ pub enum Reason {
     MetaDbUnused,
     /// zot never opens a redb file.
     NotZotsMetaDb,
-    /// zot refuses this config.
-    ConfigRefused,
 }
 
 impl Reason {
@@ -76,7 +71,6 @@ impl Reason {
             Self::ReleaseWithoutStamp => "release-without-stamp",
             Self::MetaDbUnused => "metadb-unused",
             Self::NotZotsMetaDb => "not-zots-metadb",
-            Self::ConfigRefused => "config-refused",
         }
     }
 }
@@ -84,8 +78,6 @@ impl Reason {
 /// Everything the decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Whether zot would refuse the config.
-    pub config_refused: bool,
     /// Whether the config makes zot open a metaDB.
     pub metadb_used: bool,
     /// Whether the metaDB looked at is one that zot could open.
@@ -115,9 +107,6 @@ pub fn decide(facts: Facts<'_>) -> Decision {
     let because = |action, reason| Decision { action, reason };
     if !facts.zots_metadb {
         return because(Action::NoMetaDb, Reason::NotZotsMetaDb);
-    }
-    if facts.config_refused {
-        return because(Action::Refuse, Reason::ConfigRefused);
     }
     if !facts.metadb_used {
         return because(Action::NoMetaDb, Reason::MetaDbUnused);
@@ -171,7 +160,6 @@ impl Decision {
             Reason::ReleaseWithoutStamp => "zot will walk: releases before v2.1.18 know no stamp",
             Reason::MetaDbUnused => "zot opens no metaDB: nothing in this config needs one",
             Reason::NotZotsMetaDb => "zot never opens this metaDB: a stamp in redb does not speed up a zot restart",
-            Reason::ConfigRefused => "zot will refuse to start with this config",
         }
     }
 }
