@@ -148,7 +148,9 @@ impl Decision {
     pub fn sentence(self) -> &'static str {
         match self.reason {
             Reason::StampCurrent => "zot will skip its walk: fastRestart is on and the stamp matches",
-            Reason::FastRestartOff => "zot will walk: storage.fastRestart is not true, so it does not look at the stamp",
+            Reason::FastRestartOff => {
+                "zot will walk: storage.fastRestart is not true, so it does not look at the stamp"
+            }
             Reason::StampAbsent => "zot will walk: there is no stamp",
             Reason::IdentityChanged => "zot will walk: the stamp was written by another build of zot",
             Reason::ConfigChanged => "zot will walk: the storage config is not the one the stamp was written under",

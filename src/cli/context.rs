@@ -173,7 +173,8 @@ impl Expected {
     pub fn rules(&self) -> Rules {
         let identity = self.identity.as_ref().map(|resolved| &resolved.identity);
         let release = identity.and_then(|name| identity::release_of(&name.release_tag, &name.commit));
-        let old = release.is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
+        let old = release
+            .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
         Rules { push_time_is_now: old, lax_cosign_tags: old, ..Rules::default() }
     }
 }

@@ -85,8 +85,11 @@ fn log(cli: &Cli, ui: Ui) {
         (0, 1) => LevelFilter::DEBUG,
         (0, 2..) => LevelFilter::TRACE,
     };
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(ui.color_err).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(ui.color_err)
+        .with_target(false);
     match cli.global.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

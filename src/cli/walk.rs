@@ -373,13 +373,13 @@ fn metrics(report: &WalkReport) -> Metrics {
         .sample("metactl_walk_manifests", &[], report.manifests as f64)
         .gauge("metactl_walk_duration_seconds", "Duration of the last walk.")
         .sample("metactl_walk_duration_seconds", &[], report.elapsed.as_secs_f64());
-    let stamped = matches!(
-        report.stamp,
-        StampOutcome::Written(_) | StampOutcome::Current(_) | StampOutcome::Restored(_)
+    let stamped =
+        matches!(report.stamp, StampOutcome::Written(_) | StampOutcome::Current(_) | StampOutcome::Restored(_));
+    metrics.gauge("metactl_walk_stamped", "Whether the last walk left a stamp.").sample(
+        "metactl_walk_stamped",
+        &[],
+        if stamped { 1.0 } else { 0.0 },
     );
-    metrics
-        .gauge("metactl_walk_stamped", "Whether the last walk left a stamp.")
-        .sample("metactl_walk_stamped", &[], if stamped { 1.0 } else { 0.0 });
     if report.complete() {
         metrics.success("walk");
     }

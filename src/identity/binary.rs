@@ -25,13 +25,12 @@ pub(super) fn identify(path: &Path, stored: Option<&str>) -> Result<Found, Ident
     };
     let main = info.as_ref().map(|info| info.path.as_str()).unwrap_or_default();
     let command = main.rsplit('/').next().unwrap_or_default();
-    let not_zot =
-        || IdentityError::NotZot { path: path.to_owned(), detail: format!("its main package is {main:?}") };
+    let not_zot = || IdentityError::NotZot { path: path.to_owned(), detail: format!("its main package is {main:?}") };
     // The companions carry zot's commit, but no release tag, and never write a stamp.
     if matches!(command, "zli" | "zb" | "zxp") {
         return Err(not_zot());
     }
-    let mut found = match Evidence { path, file: &file, info: info.as_ref(), stored }.weigh() {
+    let mut found = match (Evidence { path, file: &file, info: info.as_ref(), stored }).weigh() {
         Err(IdentityError::NotIdentified { .. }) if !matches!(command, "" | "zot") => return Err(not_zot()),
         found => found?,
     };
@@ -78,7 +77,8 @@ impl Evidence<'_> {
             _ => return self.ambiguous("it holds more than one commit", candidates),
         };
         if candidates.len() > 1 {
-            let others: Vec<&str> = commits.iter().copied().filter(|commit| *commit != chosen.identity.commit).collect();
+            let others: Vec<&str> =
+                commits.iter().copied().filter(|commit| *commit != chosen.identity.commit).collect();
             notices.push(format!("also holds {others:?}, which do not belong to the recorded revision"));
         }
         let module = self.info.map(|info| info.module.1.as_str()).unwrap_or_default();
@@ -95,11 +95,9 @@ impl Evidence<'_> {
         let candidates = candidates_without_commit(self.file, self.info, self.stored);
         match candidates.map_err(cannot_read("binary", self.path))? {
             Guess::Nothing => Err(IdentityError::NotIdentified { path: self.path.to_owned() }),
-            Guess::Certain(candidate) => Ok(Found {
-                identity: candidate.identity,
-                evidence: vec![candidate.evidence],
-                ..Found::default()
-            }),
+            Guess::Certain(candidate) => {
+                Ok(Found { identity: candidate.identity, evidence: vec![candidate.evidence], ..Found::default() })
+            }
             Guess::Possible(candidates) => self.ambiguous("it holds no commit of a known form", candidates),
         }
     }
@@ -201,7 +199,10 @@ fn candidates_without_commit(file: &File, info: Option<&BuildInfo>, stored: Opti
         for commit in bare.into_iter().chain([String::new()]) {
             let identity = Identity::new(tag, commit);
             if !candidates.iter().any(|other| other.identity == identity) {
-                candidates.push(Candidate { identity, evidence: "release tag is linked in, no commit that goes with it".into() });
+                candidates.push(Candidate {
+                    identity,
+                    evidence: "release tag is linked in, no commit that goes with it".into(),
+                });
             }
         }
     }
