@@ -236,3 +236,188 @@ fn percent_decode(text: &str) -> String {
     }
     String::from_utf8_lossy(&out).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn secret_keys() {
+        for key in [
+            "accesskey",
+            "secretkey",
+            "SecretKey",
+            "password",
+            "sentinel_password",
+            "accountkey",
+            "connectionstring",
+            "token",
+            "session_token",
+            "private_key",
+            "client-secret",
+            "apikey",
+            "AWS_SECRET_ACCESS_KEY",
+            "encryptionkey",
+            "sharedaccesssignature",
+            "sig",
+            "X-Amz-Signature",
+            "accesskeyid",
+            "sessionKey",
+            "pwd",
+        ] {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in [
+            "keyprefix",
+            "keyid",
+            "keyfile",
+            "credentialsfile",
+            "apikeytablename",
+            "name",
+            "region",
+            "bucket",
+            "url",
+            "addr",
+            "username",
+            "rootdirectory",
+            "accountname",
+            "encrypt",
+            "secure",
+            "db",
+            "sessionKeysFile",
+        ] {
+            assert!(!is_secret_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        for (url, want) in [
+            ("redis://user:pass@host:6379/0", "redis://user:***@host:6379/0"),
+            ("redis://:pass@host", "redis://***@host"),
+            ("redis://user@host", "redis://***@host"),
+            ("rediss://u:p@ss@host?db=1&read_timeout=3", "rediss://u:***@host?db=1&read_timeout=3"),
+            ("redis://host?password=x&db=1", "redis://host?password=***&db=1"),
+            ("redis://host?pass%77ord=x;db=1", "redis://host?pass%77ord=***;db=1"),
+            ("redis://u:p/w@host", "redis://***"),
+            ("redis://u:p?w@host", "redis://***"),
+            ("redis://u:p#w@host", "redis://***"),
+            ("redis://a:b@h1,redis://c:d@h2", "redis://***"),
+            ("redis://u:p w@host", "redis://***"),
+            ("https://token:x@host/p", "https://***@host/p"),
+            ("https://h/c?sv=1&sig=abc%3D&se=2", "https://h/c?sv=1&sig=***&se=2"),
+            ("https://h/p#access_token=abc", "https://h/p#***"),
+            ("unix://u:p@/run/redis.sock?db=2", "unix://u:***@/run/redis.sock?db=2"),
+            ("redis://host1:1?addr=host2:2&addr=host3:3", "redis://host1:1?addr=host2:2&addr=host3:3"),
+            ("http://localhost:4566", "http://localhost:4566"),
+            ("user:pass@host", "***"),
+            ("localhost:6379", "localhost:6379"),
+            ("s e:c//ret://x", "***"),
+            ("", ""),
+        ] {
+            assert_eq!(redact_url(url), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn texts() {
+        for (text, want) in [
+            ("plain", "plain"),
+            ("/var/lib/zot", "/var/lib/zot"),
+            ("user:pass@host:6379", "***@host:6379"),
+            ("AccountName=a;AccountKey=abc==;EndpointSuffix=b", "AccountName=a;AccountKey=***;EndpointSuffix=b"),
+            ("host=h password=a b", "host=h password=*** ***"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nabc", "***"),
+            (r#"{"type":"service_account","private_key":"abc"}"#, r#"{"private_key":"***","type":"service_account"}"#),
+            (r#"{"private_key":"abc""#, "***"),
+        ] {
+            assert_eq!(redact_text(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_redacted_at_any_depth() {
+        let value = json!({
+            "name": "s3", "accesskey": "AKIA", "secretkey": "x", "secure": true, "password": "", "port": 5, "pin-token": 5,
+            "credentials": {"type": "client_secret", "secret": "x", "list": [{"token": ["x", {"deep": "x"}]}]},
+            "urls": ["redis://u:p@h", ["http://h?token=x"]], "keyprefix": "zot", "tokenenabled": true, "key": null,
+        });
+        assert_eq!(
+            redact_value(&value),
+            json!({
+                "name": "s3", "accesskey": "***", "secretkey": "***", "secure": true, "password": "", "port": 5,
+                "pin-token": "***",
+                "credentials": {"type": "client_secret", "secret": "***", "list": [{"token": ["***", {"deep": "***"}]}]},
+                "urls": ["redis://u:***@h", ["http://h?token=***"]], "keyprefix": "zot", "tokenenabled": true, "key": null,
+            })
+        );
+    }
+
+    #[test]
+    fn the_wrapper_shows_nothing() {
+        let secret = Secret::new("hunter22");
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(secret.expose(), "hunter22");
+    }
+
+    /// A secret long enough not to occur by chance, with the characters that break naive parsers.
+    fn planted() -> impl Strategy<Value = String> {
+        ("[a-z]{0,2}[@:/?#&;, =%]{0,3}", "[A-Z]{10}", "[@:/?#%]{0,2}[a-z]{0,2}").prop_map(|(a, b, c)| a + &b + &c)
+    }
+
+    fn marker(secret: &str) -> String {
+        secret.chars().filter(char::is_ascii_uppercase).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn planted_passwords_never_appear_in_urls(
+            secret in planted(),
+            scheme in "(redis|rediss|unix|https|HTTP|x+y)",
+            user in "[a-z]{0,4}",
+            host in "[a-z]{1,4}(:[0-9]{1,4})?(,[a-z]{1,3})?",
+            tail in "(/[0-9])?(\\?[a-z]{1,3}=[a-z@]{0,3})?",
+        ) {
+            let url = format!("{scheme}://{user}:{secret}@{host}{tail}");
+            let hit = redact_url(&url).contains(&marker(&secret)) || redact_text(&url).contains(&marker(&secret));
+            prop_assert!(!hit, "{}", url);
+            let bare = format!("{user}:{secret}@{host}");
+            let hit = redact_text(&bare).contains(&marker(&secret));
+            prop_assert!(!hit, "{}", bare);
+        }
+
+        #[test]
+        fn planted_query_values_never_appear(
+            secret in "[A-Z]{10}[a-z=+/]{0,3}",
+            key in "(password|token|sig|secret_key|X-Amz-Signature|p%61ssword|sentinel_password)",
+            before in "([a-z]{1,3}=[a-z]{0,3}&)?",
+            after in "(&[a-z]{1,3}=[a-z]{0,3})?(#x)?",
+        ) {
+            for url in [format!("https://h/p?{before}{key}={secret}{after}"), format!("https://u:p@h?{before}{key}={secret}{after}")] {
+                let hit = redact_url(&url).contains(&marker(&secret));
+                prop_assert!(!hit, "{}", url);
+            }
+        }
+
+        #[test]
+        fn planted_values_never_appear(
+            secret in planted(),
+            key in "(accessKey|SECRETKEY|password|sentinel_password|accountkey|connectionString|token|private_key)",
+            path in prop::collection::vec("[a-z]{1,6}", 0..5),
+        ) {
+            let mut value = json!({ key: secret.clone() });
+            for name in path {
+                value = if name.len() % 2 == 0 { json!([1, { name: value }]) } else { json!({ name: [value] }) };
+            }
+            let hit = redact_value(&value).to_string().contains(&marker(&secret));
+            prop_assert!(!hit, "{}", value);
+        }
+
+        #[test]
+        fn nothing_panics(text in any::<String>()) {
+            let _ = (redact_url(&text), redact_text(&text), is_secret_key(&text));
+        }
+    }
+}

@@ -12,9 +12,14 @@ use crate::gojson::fixed_f64;
 pub enum Reason {
     /// The section has no such field; the field that was probably meant.
     UnknownKey(Option<String>),
+    /// The section has no such field in this release, but in later ones.
+    NewerKey,
     /// The value's type or text does not fit the field.
     WrongType(String),
 }
+
+/// Fields that v2.1.18 does not have.
+const NEWER: [&str; 2] = ["gcTimeWindow", "keepUntagged"];
 
 /// A decoding error and where it happened, innermost segment first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,9 @@ impl Bad {
     }
 
     fn unknown(key: &str, known: &[&str]) -> Self {
+        if let Some(name) = NEWER.iter().find(|name| name.eq_ignore_ascii_case(key)) {
+            return Self { segments: vec![(*name).to_owned()], reason: Reason::NewerKey };
+        }
         let near = known
             .iter()
             .map(|name| (distance(key, &name.to_ascii_lowercase()), *name))

@@ -161,6 +161,10 @@ impl ConfigError {
     fn decode(path: &Path, bad: &Bad) -> Self {
         let (kind, reason) = match &bad.reason {
             Reason::WrongType(reason) => (ConfigErrorKind::WrongType, reason.clone()),
+            Reason::NewerKey => (
+                ConfigErrorKind::UnknownKey { suggestion: None },
+                "unknown key in this release (zot knows it from v2.1.19 on)".to_owned(),
+            ),
             Reason::UnknownKey(suggestion) => {
                 let hint = suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
                 (ConfigErrorKind::UnknownKey { suggestion: suggestion.clone() }, format!("unknown key{hint}"))
