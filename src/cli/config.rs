@@ -25,7 +25,7 @@ const RELEASES: [(&str, FieldSet); 3] =
 pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Failure> {
     let ConfigCommand::Show = command;
     super::stamp::plain_formats(global)?;
-    let context = Context::load(global, ui, Access::Read)?;
+    let context = Context::load(global, Access::Read)?;
     let mut warnings: Vec<String> =
         context.problems.iter().map(|problem| format!("zot would refuse: {problem}")).collect();
     warnings.extend(context.metadb.notices.iter().chain(context.storage.notices()).cloned());

@@ -2,7 +2,6 @@
 
 use super::args::{Global, OnOff};
 use super::exit::Failure;
-use super::ui::Ui;
 use metactl::cancel::Cancel;
 use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store, hardlink};
 use metactl::fingerprint::{Fingerprint, fingerprint};
@@ -25,7 +24,6 @@ pub enum Access {
 /// A loaded config and what follows from it.
 pub struct Context<'a> {
     pub global: &'a Global,
-    pub ui: Ui,
     pub config: RegistryConfig,
     /// With the newest field set; the fingerprint may need another.
     pub storage: EffectiveStorage,
@@ -51,19 +49,19 @@ pub struct Expected {
 
 impl<'a> Context<'a> {
     /// Load the config. Problems that only zot's later validation finds are kept, not raised.
-    pub fn load(global: &'a Global, ui: Ui, access: Access) -> Result<Self, Failure> {
+    pub fn load(global: &'a Global, access: Access) -> Result<Self, Failure> {
         let config = config::load(&global.config)?;
         let assumed = config.storage(FieldSet::NEWEST, &DedupeProbe::Works)?;
         let probe = probe(&assumed, global.dedupe_effective, access);
         let storage = config.storage(FieldSet::NEWEST, &probe)?;
         let metadb = config.metadb(&storage);
         let problems = config.problems(&storage);
-        Ok(Self { global, ui, config, storage, metadb, problems, probe })
+        Ok(Self { global, config, storage, metadb, problems, probe })
     }
 
     /// As [`Context::load`], for commands that need a config that zot would start with.
-    pub fn load_valid(global: &'a Global, ui: Ui, access: Access) -> Result<Self, Failure> {
-        let context = Self::load(global, ui, access)?;
+    pub fn load_valid(global: &'a Global, access: Access) -> Result<Self, Failure> {
+        let context = Self::load(global, access)?;
         if let Some(first) = context.problems.first() {
             let more = match context.problems.len() {
                 1 => String::new(),

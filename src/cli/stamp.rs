@@ -201,7 +201,7 @@ fn or_dash(text: &str) -> &str {
 }
 
 fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
-    let context = Context::load_valid(global, ui, Access::Read)?;
+    let context = Context::load_valid(global, Access::Read)?;
     let place = context.place()?;
     let db = context.open(&place, cancel)?;
     let stored = match &db {
@@ -233,7 +233,7 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
 
 fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
     plain_formats(global)?;
-    let context = Context::load_valid(global, ui, Access::Write)?;
+    let context = Context::load_valid(global, Access::Write)?;
     let place = context.place()?;
     let Some(db) = context.open(&place, cancel)? else {
         return Err(Failure::unknown("metadb-absent", format!("there is no metaDB at {}", place.location()))
@@ -293,7 +293,7 @@ pub fn identity_unknown() -> Failure {
 
 fn clear(global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
     plain_formats(global)?;
-    let context = Context::load_valid(global, ui, Access::Read)?;
+    let context = Context::load_valid(global, Access::Read)?;
     let place = context.place()?;
     let stored = match context.open(&place, cancel)? {
         Some(db) => {

@@ -63,7 +63,7 @@ fn max_delete(text: &str) -> Result<MaxDelete, String> {
 pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
     super::stamp::plain_formats(global)?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
-    let context = Context::load_valid(global, ui, access)?;
+    let context = Context::load_valid(global, access)?;
     let place = context.place()?;
     if matches!(place, Place::Bolt(_)) && !context.metadb.used && !context.overridden() {
         let reason = context.metadb.reasons.join("; ");
@@ -187,8 +187,6 @@ impl Command<'_> {
     }
 
     fn skipped(&self, stamp: &str) -> Exit {
-        let fast = self.context.storage.fast_restart().unwrap_or_default();
-        let zot = if fast { "zot will skip its walk too" } else { "zot will walk all the same: fastRestart is not on" };
         self.ui.result(&match self.global.format {
             Format::Json => ui::json(&json!({
                 "schema_version": 1,
@@ -196,9 +194,17 @@ impl Command<'_> {
                 "reason": Reason::StampCurrent.word(),
                 "stamp": { "outcome": "current", "stamp": stamp, "reason": null },
             })),
-            _ => format!("nothing to do: the stamp is current, {zot}; --force walks\n"),
+            _ => "nothing to do: the stamp is current (--force walks all the same)\n".into(),
         });
+        self.say_if_zot_walks();
         Exit::Ok
+    }
+
+    /// A stamp does nothing for a zot that does not look at it.
+    fn say_if_zot_walks(&self) {
+        if matches!(self.place, Place::Bolt(_)) && !self.context.storage.fast_restart().unwrap_or_default() {
+            self.ui.notice("zot will walk all the same: storage.fastRestart is not true in its config");
+        }
     }
 
     fn walk(&self) -> Result<Exit, Failure> {
@@ -224,7 +230,7 @@ impl Command<'_> {
             cancel: self.cancel,
         };
         let report = walk.run(writer.as_mut(), plan)?;
-        Ok(self.report(&report)?)
+        self.report(&report)
     }
 
     fn stamp_to_write(&self, expected: &Expected) -> Result<String, &'static str> {
@@ -255,6 +261,9 @@ impl Command<'_> {
                 &format!("the walk broke off: {reason}"),
                 Some("what is recorded so far is sound and unstamped: run it again"),
             );
+        }
+        if report.stamp.is_there() {
+            self.say_if_zot_walks();
         }
         if let Some(path) = &self.global.metrics_file {
             metrics(report).write(path)?;
@@ -332,23 +341,27 @@ fn report_table(ui: Ui, report: &WalkReport) -> String {
     for repo in &report.moving {
         out.push_str(&format!("{} kept changing while it was read\n", clean(repo)));
     }
+    let (outcome, stamp, reason) = stamp_parts(&report.stamp);
+    out.push_str(&format!(
+        "{} in {:.2} s: {} manifests, {}\n",
+        count(report.listed, "repo"),
+        report.elapsed.as_secs_f64(),
+        HumanCount(report.manifests),
+        HumanBytes(report.bytes)
+    ));
     let mut rows = table(ui, &[]);
-    let mut row = |name: &str, number: usize, note: String| {
-        rows.add_row(vec![cell(name), cell(&HumanCount(number as u64).to_string()), cell(&note)]);
+    let mut row = |name: &str, number: usize, note: &str| {
+        rows.add_row(vec![cell(name), cell(&HumanCount(number as u64).to_string()), cell(note)]);
     };
-    let work = format!("{} manifests, {}", HumanCount(report.manifests), HumanBytes(report.bytes));
-    row("parsed", report.parsed, if report.parsed == 0 { String::new() } else { work });
-    row("unchanged", report.unchanged, String::new());
-    row("deleted", report.deleted.len(), report.deleted.join(", "));
-    row("partial", report.partial.len(), String::new());
-    row("failed", report.failed.len(), String::new());
+    row("parsed", report.parsed, "");
+    row("unchanged", report.unchanged, "");
+    row("deleted", report.deleted.len(), &report.deleted.join(", "));
+    row("partial", report.partial.len(), "");
+    row("failed", report.failed.len(), "");
     if report.pruned > 0 {
-        row("pruned", report.pruned, "image records".into());
+        row("pruned", report.pruned, "image records");
     }
     out.push_str(&lines(&rows));
-    let (outcome, stamp, reason) = stamp_parts(&report.stamp);
-    let seconds = report.elapsed.as_secs_f64();
-    out.push_str(&format!("{} in {seconds:.2} s\n", count(report.listed, "repo")));
     out.push_str(&format!("stamp {outcome}: {}\n", clean(stamp.or(reason).unwrap_or_default())));
     out
 }
@@ -373,12 +386,10 @@ fn metrics(report: &WalkReport) -> Metrics {
         .sample("metactl_walk_manifests", &[], report.manifests as f64)
         .gauge("metactl_walk_duration_seconds", "Duration of the last walk.")
         .sample("metactl_walk_duration_seconds", &[], report.elapsed.as_secs_f64());
-    let stamped =
-        matches!(report.stamp, StampOutcome::Written(_) | StampOutcome::Current(_) | StampOutcome::Restored(_));
     metrics.gauge("metactl_walk_stamped", "Whether the last walk left a stamp.").sample(
         "metactl_walk_stamped",
         &[],
-        if stamped { 1.0 } else { 0.0 },
+        if report.stamp.is_there() { 1.0 } else { 0.0 },
     );
     if report.complete() {
         metrics.success("walk");

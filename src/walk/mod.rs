@@ -75,6 +75,14 @@ pub enum StampOutcome {
     Untouched(String),
 }
 
+impl StampOutcome {
+    /// Whether the metaDB is stamped now, by this walk's leave.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Written(_) | Self::Current(_) | Self::Restored(_))
+    }
+}
+
 /// What a walk did.
 #[derive(Debug, Clone)]
 pub struct WalkReport {
