@@ -27,6 +27,7 @@ pub enum Command {
     #[command(subcommand)]
     Stamp(super::stamp::StampCommand),
     /// Bring the metaDB up to what storage holds, then stamp it
+    #[command(after_help = EXIT_STATUS)]
     Walk(super::walk::WalkArgs),
     /// Look at the registry's configuration
     #[command(subcommand)]
@@ -49,7 +50,7 @@ pub struct Global {
     #[arg(
         long,
         global = true,
-        env = "METACTL_CONFIG",
+        env = "METACTL_CONFIG", hide_env_values = true,
         value_name = "FILE",
         default_value = "/etc/zot/config.json",
         help_heading = REGISTRY
@@ -57,42 +58,42 @@ pub struct Global {
     pub config: PathBuf,
 
     /// Use this metaDB instead of the configured one: bolt:PATH or redb:PATH
-    #[arg(long, global = true, env = "METACTL_METADB", value_name = "URL", help_heading = REGISTRY)]
+    #[arg(long, global = true, env = "METACTL_METADB", hide_env_values = true, value_name = "URL", help_heading = REGISTRY)]
     pub metadb: Option<String>,
 
     /// Whether zot's hard-link probe succeeds on its host, if that is another one than this
-    #[arg(long, global = true, env = "METACTL_DEDUPE_EFFECTIVE", value_name = "on|off", help_heading = REGISTRY)]
+    #[arg(long, global = true, env = "METACTL_DEDUPE_EFFECTIVE", hide_env_values = true, value_name = "on|off", help_heading = REGISTRY)]
     pub dedupe_effective: Option<OnOff>,
 
     /// Release tag of the zot build that will start, for example v2.1.20 (may be empty)
-    #[arg(long, global = true, env = "METACTL_RELEASE_TAG", value_name = "TAG", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_RELEASE_TAG", hide_env_values = true, value_name = "TAG", help_heading = BUILD)]
     pub release_tag: Option<String>,
 
     /// Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)
-    #[arg(long, global = true, env = "METACTL_COMMIT", value_name = "COMMIT", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_COMMIT", hide_env_values = true, value_name = "COMMIT", help_heading = BUILD)]
     pub commit: Option<String>,
 
     /// Read the build's identity from this executable, without running it
-    #[arg(long, global = true, env = "METACTL_ZOT_BINARY", value_name = "PATH", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_ZOT_BINARY", hide_env_values = true, value_name = "PATH", help_heading = BUILD)]
     pub zot_binary: Option<PathBuf>,
 
     /// Ask a running zot for its identity
-    #[arg(long, global = true, env = "METACTL_ZOT_URL", value_name = "URL", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_ZOT_URL", hide_env_values = true, value_name = "URL", help_heading = BUILD)]
     pub zot_url: Option<String>,
 
     /// Trust these certificates (PEM) for --zot-url, instead of the public ones
-    #[arg(long, global = true, env = "METACTL_ZOT_CA_FILE", value_name = "FILE", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_ZOT_CA_FILE", hide_env_values = true, value_name = "FILE", help_heading = BUILD)]
     pub zot_ca_file: Option<PathBuf>,
 
     /// Log in to --zot-url with the `user:password` in this file
-    #[arg(long, global = true, env = "METACTL_ZOT_AUTH_FILE", value_name = "FILE", help_heading = BUILD)]
+    #[arg(long, global = true, env = "METACTL_ZOT_AUTH_FILE", hide_env_values = true, value_name = "FILE", help_heading = BUILD)]
     pub zot_auth_file: Option<PathBuf>,
 
     /// Format of the result
     #[arg(
         long,
         global = true,
-        env = "METACTL_FORMAT",
+        env = "METACTL_FORMAT", hide_env_values = true,
         value_name = "FORMAT",
         default_value = "table",
         help_heading = OUTPUT
@@ -100,11 +101,11 @@ pub struct Global {
     pub format: Format,
 
     /// Also write the result as Prometheus metrics to this file, atomically
-    #[arg(long, global = true, env = "METACTL_METRICS_FILE", value_name = "FILE", help_heading = OUTPUT)]
+    #[arg(long, global = true, env = "METACTL_METRICS_FILE", hide_env_values = true, value_name = "FILE", help_heading = OUTPUT)]
     pub metrics_file: Option<PathBuf>,
 
     /// When to use colour
-    #[arg(long, global = true, env = "METACTL_COLOR", value_name = "WHEN", default_value = "auto", help_heading = OUTPUT)]
+    #[arg(long, global = true, env = "METACTL_COLOR", hide_env_values = true, value_name = "WHEN", default_value = "auto", help_heading = OUTPUT)]
     pub color: ColorWhen,
 
     /// Print less: -q result and errors, -qq exit code only
@@ -116,14 +117,14 @@ pub struct Global {
     pub verbose: u8,
 
     /// Show no progress
-    #[arg(long, global = true, env = "METACTL_NO_PROGRESS", help_heading = OUTPUT)]
+    #[arg(long, global = true, env = "METACTL_NO_PROGRESS", hide_env_values = true, help_heading = OUTPUT)]
     pub no_progress: bool,
 
     /// Format of log lines
     #[arg(
         long,
         global = true,
-        env = "METACTL_LOG_FORMAT",
+        env = "METACTL_LOG_FORMAT", hide_env_values = true,
         value_name = "FORMAT",
         default_value = "text",
         help_heading = OUTPUT
@@ -134,7 +135,7 @@ pub struct Global {
     #[arg(
         long,
         global = true,
-        env = "METACTL_JOBS",
+        env = "METACTL_JOBS", hide_env_values = true,
         value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=1024),
         help_heading = LIMITS
@@ -145,7 +146,7 @@ pub struct Global {
     #[arg(
         long,
         global = true,
-        env = "METACTL_LOCK_TIMEOUT",
+        env = "METACTL_LOCK_TIMEOUT", hide_env_values = true,
         value_name = "DURATION",
         default_value = "10s",
         value_parser = duration,
@@ -154,19 +155,19 @@ pub struct Global {
     pub lock_timeout: Duration,
 
     /// Stop after this time, as if interrupted
-    #[arg(long, global = true, env = "METACTL_TIMEOUT", value_name = "DURATION", value_parser = duration, help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_TIMEOUT", hide_env_values = true, value_name = "DURATION", value_parser = duration, help_heading = LIMITS)]
     pub timeout: Option<Duration>,
 
     /// Answer yes to the one question there is: whether many repos may be deleted from the metaDB
-    #[arg(long, global = true, env = "METACTL_YES", help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_YES", hide_env_values = true, help_heading = LIMITS)]
     pub yes: bool,
 
     /// File for what metactl remembers between runs
-    #[arg(long, global = true, env = "METACTL_STATE", value_name = "FILE", conflicts_with = "no_state", help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_STATE", hide_env_values = true, value_name = "FILE", conflicts_with = "no_state", help_heading = LIMITS)]
     pub state: Option<PathBuf>,
 
     /// Remember nothing
-    #[arg(long, global = true, env = "METACTL_NO_STATE", help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_NO_STATE", hide_env_values = true, help_heading = LIMITS)]
     pub no_state: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::{Format, Global};
 use super::context::{Access, Context};
-use super::exit::{Exit, Failure};
+use super::exit::{EXIT_STATUS, Exit, Failure};
 use super::render::{cell, lines, table};
 use super::ui::{self, Ui};
 use clap::Subcommand;
@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print the effective storage config (secrets redacted), the stores, the metaDB and the fingerprints
+    #[command(after_help = EXIT_STATUS)]
     Show,
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::{Format, Global};
 use super::context::{Access, Context, Expected};
-use super::exit::{Exit, Failure};
+use super::exit::{EXIT_STATUS, Exit, Failure};
 use super::metrics::Metrics;
 use super::render::{cell, lines, table, tinted};
 use super::ui::{self, Ui, clean};
@@ -20,10 +20,13 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub enum StampCommand {
     /// Compare the stored stamp with the expected one, and say what zot will do at its next start
+    #[command(after_help = EXIT_STATUS)]
     Show(ShowArgs),
     /// Store the expected stamp, so that zot skips its next walk
+    #[command(after_help = EXIT_STATUS)]
     Write(WriteArgs),
     /// Remove the stamp, so that zot walks at its next start
+    #[command(after_help = EXIT_STATUS)]
     Clear,
 }
 
