@@ -265,6 +265,9 @@ impl Command<'_> {
         if report.stamp.is_there() {
             self.say_if_zot_walks();
         }
+        if self.args.prune && !report.complete() {
+            self.ui.notice("nothing was pruned: only a complete walk knows what is still reached");
+        }
         if let Some(path) = &self.global.metrics_file {
             metrics(report).write(path)?;
         }

@@ -349,6 +349,7 @@ impl Run<'_> {
     }
 
     fn recorded(&mut self, item: &Item<'_>, read: &RepoRead) {
+        tracing::debug!("{}: recorded {} manifests, {} missing", item.repo, read.manifests, read.missing.len());
         let repo = item.repo.to_owned();
         self.report.parsed += usize::from(self.seen.insert(repo.clone(), read.index.clone()).is_none());
         self.report.manifests += read.manifests;
@@ -367,6 +368,7 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, repo: &str, digest: Option<&str>, reason: String) {
+        tracing::debug!("{repo}: failed: {reason}");
         let problem = Problem { repo: repo.to_owned(), digest: digest.map(str::to_owned), reason };
         self.failed.insert(repo.to_owned(), problem);
     }
@@ -421,6 +423,7 @@ impl Run<'_> {
                 orphans.push(digest.to_owned());
             }
         })?;
+        tracing::debug!("{} image records are reached, {} are not", reached.len(), orphans.len());
         writer.delete_images(&orphans)?;
         self.report.pruned = orphans.len();
         Ok(())
