@@ -27,6 +27,9 @@ pub mod tree;
 mod yaml;
 mod yaml_time;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
