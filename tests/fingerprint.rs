@@ -2,6 +2,8 @@
 //! `file`, whose extension picks the parser; `config`; hashes for two releases, null where zot's loader refuses; the
 //! hashed text of v2.1.20) and the worked examples of the specification.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::path::Path;
 
 use metactl::config::{self, ConfigError, DedupeProbe, EffectiveStorage, FieldSet};
