@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: a config loads here only if zot loads it, as far as the parts looked at go (section `storage` whole,
-//! of the others the keys named in [`sections`]); what zot decides at random is refused; hostile files neither panic
+//! of the others the keys named in `sections`); what zot decides at random is refused; hostile files neither panic
 //! nor hang nor exhaust memory or stack; no error message and no `Debug` output holds a secret parameter.
 
 pub mod checks;
