@@ -137,6 +137,25 @@ fn errors_name_the_key() {
 }
 
 #[test]
+fn hard_links_are_probed_only_where_zot_probes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("duphardlinkcheck.txt"), "").unwrap();
+    for (extra, broken) in [
+        (json!({}), true),
+        (json!({"dedupe": false}), false),
+        (json!({"storageDriver": {"name": "s3"}}), false),
+        (json!({"rootDirectory": ""}), false),
+    ] {
+        let mut section = json!({"rootDirectory": dir.path()});
+        section.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let config = config(&json!({"storage": section}));
+        for probe in [config.assume_dedupe(), config.probe_dedupe()] {
+            assert_eq!(matches!(probe, DedupeProbe::Broken(_)), broken, "{extra}");
+        }
+    }
+}
+
+#[test]
 fn lists_of_maps_merge() {
     let driver = |value: Value| {
         let config = config(&with(json!({"cacheDriver": value}), json!({})));
@@ -369,6 +388,14 @@ fn configs_may_be_as_deep_as_zot_allows() {
     let maps = format!("{{\"storage\":{{\"cacheDriver\":{}5{}}}}}", "{\"k\":".repeat(3_000), "}".repeat(3_000));
     let config = load(&file("config.json", maps).path).unwrap();
     assert!(config.storage(FieldSet::NEWEST, &DedupeProbe::Works).unwrap().text().expose().len() > 15_000);
+}
+
+#[test]
+fn delimiters_cannot_nest_without_bound() {
+    let key = |depth: usize| format!("{{\"storage::cachedriver{}\":1}}", "::a".repeat(depth));
+    assert!(matches!(error("config.json", key(1_000_000)).kind, ConfigErrorKind::Syntax { .. }));
+    let config = load(&file("config.json", key(9_000)).path).unwrap();
+    assert!(storage(&config).text().expose().contains("\"a\":{\"a\""));
 }
 
 /// Some way to put a value into a config so that it reaches every output.

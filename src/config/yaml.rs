@@ -30,7 +30,7 @@ pub fn parse(data: &[u8]) -> Result<Map, SyntaxError> {
     let whole_file = |reason: String| SyntaxError { line: 0, column: 0, reason };
     let root = document.root();
     if root.size > MAX_NODES {
-        return Err(whole_file("document contains excessive aliasing".into()));
+        return Err(whole_file(format!("more than {MAX_NODES} nodes after alias expansion")));
     }
     if root.depth > MAX_DEPTH {
         return Err(whole_file(format!("nested deeper than {MAX_DEPTH} levels")));
@@ -622,7 +622,7 @@ mod tests {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
             bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
         }
-        assert_eq!(fails(&bomb).reason, "document contains excessive aliasing");
+        assert!(fails(&bomb).reason.contains("alias expansion"));
         // Depth by aliases: every level wraps the one before.
         let mut deep = String::from("a0: &a0 [x]\n");
         for level in 1..800 {
