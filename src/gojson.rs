@@ -28,6 +28,47 @@ pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Shortest decimal that reads back as `value`: its digits without point, and the power of ten of the first digit.
+///
+/// Rust's own shortest form is not always Go's: where the value lies exactly between two shortest decimals, Go takes
+/// the even one and Rust the upper one. Rounding to the same number of digits settles ties to even.
+fn shortest(value: f64) -> (String, i32) {
+    let parts = |text: &str| {
+        let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
+        (digits.replace('.', ""), exponent.parse().unwrap_or(0))
+    };
+    let size = value.abs();
+    let (digits, exponent) = parts(&format!("{size:e}"));
+    let rounded = format!("{size:.*e}", digits.len().saturating_sub(1));
+    if rounded.parse() == Ok(size) { parts(&rounded) } else { (digits, exponent) }
+}
+
+/// Append a finite double in fixed notation.
+fn push_fixed(out: &mut String, value: f64) {
+    let (digits, exponent) = shortest(value);
+    if value.is_sign_negative() {
+        out.push('-');
+    }
+    let zeros = |out: &mut String, count: usize| out.extend(std::iter::repeat_n('0', count));
+    match usize::try_from(exponent) {
+        Ok(before) if before + 1 >= digits.len() => {
+            out.push_str(&digits);
+            zeros(out, before + 1 - digits.len());
+        }
+        Ok(before) => {
+            let (whole, fraction) = digits.split_at(before + 1);
+            out.push_str(whole);
+            out.push('.');
+            out.push_str(fraction);
+        }
+        Err(_) => {
+            out.push_str("0.");
+            zeros(out, exponent.unsigned_abs() as usize - 1);
+            out.push_str(&digits);
+        }
+    }
+}
+
 /// Append a finite double the way Go renders a `float64`. Returns `false` and appends nothing for NaN and infinities,
 /// which Go refuses to marshal.
 #[must_use]
@@ -37,16 +78,14 @@ pub fn push_f64(out: &mut String, value: f64) -> bool {
     }
     let size = value.abs();
     if size == 0.0 || (1e-6..1e21).contains(&size) {
-        // Rust's Display never uses an exponent and prints the shortest digits; -0.0 gives "-0" as in Go.
-        let _ = write!(out, "{value}");
+        push_fixed(out, value);
     } else {
-        let text = format!("{value:e}");
-        match text.split_once('e') {
-            Some((digits, exponent)) if !exponent.starts_with('-') => {
-                let _ = write!(out, "{digits}e+{exponent}");
-            }
-            _ => out.push_str(&text),
-        }
+        let (digits, exponent) = shortest(value);
+        let (first, rest) = digits.split_at(1);
+        let sign = if value < 0.0 { "-" } else { "" };
+        let point = if rest.is_empty() { "" } else { "." };
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{sign}{first}{point}{rest}e{exponent:+}");
     }
     true
 }
@@ -59,7 +98,9 @@ pub fn fixed_f64(value: f64) -> String {
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf".into() } else { "-Inf".into() }
     } else {
-        value.to_string()
+        let mut out = String::new();
+        push_fixed(&mut out, value);
+        out
     }
 }
 
@@ -109,6 +150,12 @@ mod tests {
             (9007199254740993.0, "9007199254740992"),
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
+            // Exactly between two shortest decimals: the even one.
+            (1_380_646_223_644_817.0 / 8.0, "172580777955602.12"),
+            (-3_665_461_787_669_977.0 / 4.0, "-916365446917494.2"),
+            (3_665_461_787_669_979.0 / 4.0, "916365446917494.8"),
+            (5e-324, "5e-324"),
+            (9007199254740993.0 * 4.0, "36028797018963970"),
             (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
         ] {
             assert_eq!(float(value), text);
@@ -154,6 +201,23 @@ mod tests {
             prop_assert!(!raw);
         }
 
+        /// Eighths around 10^14 have two decimals at most, and half of them are ties: checked with integers.
+        #[test]
+        fn ties_go_to_the_even_digit(eighths in 800_000_000_000_000u64..8_000_000_000_000_000) {
+            let text = float(eighths as f64 / 8.0);
+            let hundredths: u64 = {
+                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+                format!("{whole}{fraction:0<2}").parse().unwrap()
+            };
+            let scale = if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() == 2) { 1 } else { 10 };
+            // Distance to the exact value in 1/800, against half a unit of the last digit written.
+            let distance = (hundredths * 8).abs_diff(eighths * 100);
+            prop_assert!(distance <= 4 * scale);
+            if distance == 4 * scale {
+                prop_assert_eq!(hundredths / scale % 2, 0, "{}", text);
+            }
+        }
+
         #[test]
         fn floats_read_back_and_are_shortest(bits in any::<u64>()) {
             let value = f64::from_bits(bits);
@@ -162,8 +226,8 @@ mod tests {
             prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), bits);
             prop_assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), bits);
             // Same digits in both notations, and one digit less does not read back.
-            let (negative, digits, point) = normal_form(&text);
-            prop_assert_eq!((negative, digits.clone(), point), normal_form(&format!("{value:e}")));
+            let (_, digits, point) = normal_form(&text);
+            prop_assert_eq!(digits.len(), normal_form(&format!("{value:e}")).1.len());
             if digits.len() > 1 {
                 let shorter: String = format!("0.{}e{point}", &digits[..digits.len() - 1]);
                 prop_assert_ne!(shorter.parse::<f64>().unwrap().to_bits(), value.abs().to_bits());

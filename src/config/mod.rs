@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: a config loads here only if zot loads it, as far as the parts looked at go (section `storage` whole,
-//! of the others the keys named in [`sections`]); what zot decides at random is refused; hostile files neither panic
+//! of the others the keys named in `sections`); what zot decides at random is refused; hostile files neither panic
 //! nor hang nor exhaust memory or stack; no error message and no `Debug` output holds a secret parameter.
 
 pub mod checks;
@@ -26,6 +26,9 @@ mod toml;
 pub mod tree;
 mod yaml;
 mod yaml_time;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -268,6 +271,12 @@ fn digest(path: &Path, parsed: Tree, depth: usize) -> Result<RegistryConfig, Con
             "is given as a value and as a section (zot keeps one of them at random)",
         )
     })?;
+    // Keys full of delimiters nest deeper than the file does. zot cannot parse its own JSON back beyond this depth.
+    let depth = rebuilt.values().map(Tree::depth).max().unwrap_or(0).max(depth) + 1;
+    if depth > tree::MAX_DEPTH + 2 {
+        let reason = format!("nested deeper than {} levels", tree::MAX_DEPTH);
+        return Err(ConfigError::new(path, ConfigErrorKind::Syntax { line: 0, column: 0 }, reason));
+    }
     if rebuilt.is_empty() {
         return Err(ConfigError::new(path, ConfigErrorKind::Empty, "holds no settings"));
     }
@@ -296,6 +305,28 @@ impl RegistryConfig {
             .map_err(|error| ConfigError::io(&self.path, error))?
             .at("storage")
             .map_err(|bad| ConfigError::decode(&self.path, &bad))
+    }
+
+    /// What zot's hard-link probe would say, judged without writing anything ([`hardlink::assume`]).
+    #[must_use]
+    pub fn assume_dedupe(&self) -> DedupeProbe {
+        self.dedupe(hardlink::assume)
+    }
+
+    /// What zot's hard-link probe would say, by trying it in the root directory ([`hardlink::probe`]).
+    #[must_use]
+    pub fn probe_dedupe(&self) -> DedupeProbe {
+        self.dedupe(hardlink::probe)
+    }
+
+    /// zot probes only where it matters: a local global store with dedupe on. Without a root it refuses to start.
+    fn dedupe(&self, judge: fn(&Path) -> DedupeProbe) -> DedupeProbe {
+        match self.storage(FieldSet::NEWEST, &DedupeProbe::Works) {
+            Ok(storage) if storage.dedupe && storage.storage_driver.is_none() && !storage.root_directory.is_empty() => {
+                judge(Path::new(&storage.root_directory))
+            }
+            _ => DedupeProbe::Works,
+        }
     }
 
     /// Whether this config uses a metaDB and which one (spec §6.1, §6.2).

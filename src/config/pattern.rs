@@ -9,11 +9,7 @@ pub(super) fn glob_problem(glob: &str) -> Option<&'static str> {
     let mut braces = 0usize;
     while let Some(c) = chars.next() {
         match c {
-            '\\' => {
-                if chars.next().is_none() {
-                    return Some("ends in a backslash");
-                }
-            }
+            '\\' if chars.next().is_none() => return Some("ends in a backslash"),
             '[' => {
                 // The first character of a class (after a negation) is never its end.
                 let mut first = true;

@@ -89,3 +89,58 @@ fn date_time(moment: &toml::value::Datetime, fraction: &str) -> Option<Tree> {
         (None, None) => return None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(scalar: &str) -> Tree {
+        parse(format!("v = {scalar}\n").as_bytes()).unwrap().remove("v").unwrap()
+    }
+
+    #[test]
+    fn scalars() {
+        assert_eq!(value("0xff"), Tree::Int(255));
+        assert_eq!(value("-9_000"), Tree::Int(-9000));
+        assert_eq!(value("1e3"), Tree::Float(1000.0));
+        assert_eq!(value("inf"), Tree::Float(f64::INFINITY));
+        assert_eq!(value("'x'"), Tree::Text("x".into()));
+        for bad in ["99999999999999999999", "08", "1.", "yes", "", "1979-13-01", "1979-05-27T25:00:00Z", "07:32"] {
+            assert!(parse(format!("v = {bad}\n").as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_print_as_go_prints_them() {
+        for (scalar, want) in [
+            ("1979-05-27T07:32:00Z", "1979-05-27T07:32:00Z"),
+            ("1979-05-27 07:32:00.500z", "1979-05-27T07:32:00.5Z"),
+            ("1979-05-27t00:32:00.999999-07:00", "1979-05-27T00:32:00.999999-07:00"),
+            ("1979-05-27T07:32:00-00:00", "1979-05-27T07:32:00Z"),
+        ] {
+            assert_eq!(value(scalar), Tree::Time(want.into()), "{scalar}");
+        }
+        for (scalar, want) in [
+            ("1979-05-27", "1979-05-27"),
+            ("07:32:00", "07:32:00"),
+            ("07:32:00.50", "07:32:00.50"),
+            ("1979-05-27 07:32:00.120", "1979-05-27T07:32:00.120"),
+        ] {
+            assert_eq!(value(scalar), Tree::LocalTime(want.into()), "{scalar}");
+        }
+    }
+
+    #[test]
+    fn documents() {
+        assert!(parse(b"# nothing\n").unwrap().is_empty());
+        for bad in ["a = 1\na = 2\n", "\u{feff}a = 1\n", "{\"a\": 1}", "a: 1\n", "[a\n"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(parse(b"a = \"\xff\"\n").is_err());
+        drop(parse("a = ".to_owned().as_bytes()));
+        drop(parse(format!("a = {}", "[".repeat(100_000)).as_bytes()));
+        drop(parse(format!("a = {}", "{a=".repeat(100_000)).as_bytes()));
+        drop(parse(format!("[{}]", vec!["a"; 100_000].join(".")).as_bytes()));
+        drop(parse(format!("{} = 1", vec!["a"; 100_000].join(".")).as_bytes()));
+    }
+}

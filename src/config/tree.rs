@@ -365,3 +365,93 @@ fn insert(root: &mut Tree, path: &[&str], value: &Tree) -> Option<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(json: &str) -> Tree {
+        Tree::Map(super::super::json::parse(json.as_bytes()).unwrap())
+    }
+
+    fn rebuilt(json: &str) -> Tree {
+        Tree::Map(rebuild(&fold(tree(json)).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn keys_fold_per_code_point() {
+        for (key, want) in [
+            ("CacheTablename", "cachetablename"),
+            ("\u{391}\u{3a3}", "\u{3b1}\u{3c3}"),
+            ("\u{130}x", "ix"),
+            ("\u{1e9e}", "\u{df}"),
+            ("K\u{212a}", "kk"),
+            ("/Foo::B", "/foo::b"),
+            ("\u{1f600}", "\u{1f600}"),
+        ] {
+            assert_eq!(fold_key(key), want);
+        }
+    }
+
+    #[test]
+    fn folding_reaches_lists_and_refuses_ambiguity() {
+        assert_eq!(fold(tree(r#"{"A":[{"B":[[{"C":1}]]}]}"#)).unwrap(), tree(r#"{"a":[{"b":[[{"c":1}]]}]}"#));
+        let error = fold(tree(r#"{"S":{"l":[{"x":1,"X":2}]}}"#)).unwrap_err();
+        assert_eq!((error.path.as_str(), error.key.as_str()), ("s.l.0", "x"));
+    }
+
+    #[test]
+    fn nulls_and_empty_maps_vanish_outside_lists() {
+        let text = r#"{"a":null,"b":{},"c":{"d":{"e":null}},"f":[null,{},[]],"g":{"h":[]}}"#;
+        assert_eq!(rebuilt(text), tree(r#"{"f":[null,{},[]],"g":{"h":[]}}"#));
+    }
+
+    #[test]
+    fn delimiters_in_keys_nest() {
+        assert_eq!(rebuilt(r#"{"a::b":1,"c":{"d::e":2,"":3}}"#), tree(r#"{"a":{"b":1},"c":{"d":{"e":2},"":3}}"#));
+        // The longer joined prefix wins.
+        assert_eq!(rebuilt(r#"{"a":{"b":1},"a::b":2}"#), tree(r#"{"a":{"b":2}}"#));
+        // ... unless it is null.
+        assert_eq!(rebuilt(r#"{"a":{"b":1},"a::b":null}"#), tree(r#"{"a":{"b":1}}"#));
+        assert_eq!(rebuilt(r#"{"a":{"x:":1}}"#), tree(r#"{"a":{"x:":1}}"#));
+        assert_eq!(rebuilt(r#"{"a:":{"x":1}}"#), tree("{}"), "a: and x meet as a, :x and are not found");
+        assert_eq!(rebuilt(r#"{"a.b":1}"#), tree(r#"{"a.b":1}"#));
+        for clash in [r#"{"a":1,"a::b":2}"#, r#"{"a":{"b":{"c":1}},"a::b":5}"#] {
+            assert!(rebuild(&tree(clash)).is_err(), "{clash}");
+        }
+    }
+
+    #[test]
+    fn lookup_indexes_lists() {
+        let tree = tree(r#"{"a":[{"b":1},[2,null]],"n":null}"#);
+        assert_eq!(lookup(&tree, "a::0::b"), Some(&Tree::Float(1.0)));
+        assert_eq!(lookup(&tree, "a::+1::-0"), Some(&Tree::Float(2.0)));
+        for key in ["a::1::1", "a::2", "a::-1", "a::x", "a::0::b::c", "n", "", "a::", "a::0_0"] {
+            assert_eq!(lookup(&tree, key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn deep_and_delimiter_ridden_trees_are_bounded() {
+        let depth = 9_000;
+        let deep = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        let tree = tree(&deep);
+        assert_eq!(tree.depth(), depth);
+        let same = with_stack(depth, || {
+            let folded = fold(tree).unwrap();
+            Tree::Map(rebuild(&folded).unwrap()) == folded
+        });
+        assert!(same.unwrap());
+        // Every level also has a key that begins like a joined one: viper's rule would take cubic time.
+        let level = "{\"a::zzz\":1,\"a\":";
+        let hostile = format!("{}null{}", level.repeat(3_000), "}".repeat(3_000));
+        let tree = super::super::json::parse(hostile.as_bytes()).unwrap();
+        let _ = with_stack(3_000, || rebuild(&Tree::Map(tree)).is_err()).unwrap();
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        assert_eq!(format!("{:?}", tree(r#"{"password":"hunter22"}"#)), "a map of 1");
+        assert_eq!(format!("{:?}", Tree::Text("hunter22".into())), "a string");
+    }
+}

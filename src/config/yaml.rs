@@ -30,7 +30,7 @@ pub fn parse(data: &[u8]) -> Result<Map, SyntaxError> {
     let whole_file = |reason: String| SyntaxError { line: 0, column: 0, reason };
     let root = document.root();
     if root.size > MAX_NODES {
-        return Err(whole_file("document contains excessive aliasing".into()));
+        return Err(whole_file(format!("more than {MAX_NODES} nodes after alias expansion")));
     }
     if root.depth > MAX_DEPTH {
         return Err(whole_file(format!("nested deeper than {MAX_DEPTH} levels")));
@@ -452,4 +452,187 @@ fn yaml_float(text: &str) -> Option<f64> {
         return None;
     }
     text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(text: &str) -> Map {
+        parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+    }
+
+    fn value(scalar: &str) -> Tree {
+        map(&format!("v: {scalar}\n")).remove("v").unwrap()
+    }
+
+    fn fails(text: &str) -> SyntaxError {
+        parse(text.as_bytes()).unwrap_err()
+    }
+
+    fn text(text: &str) -> Tree {
+        Tree::Text(text.into())
+    }
+
+    #[test]
+    fn words() {
+        for word in ["true", "True", "TRUE"] {
+            assert_eq!(value(word), Tree::Bool(true));
+        }
+        for word in ["", "~", "null", "Null", "NULL"] {
+            assert_eq!(value(word), Tree::Null);
+        }
+        for word in
+            ["yes", "no", "on", "off", "y", "n", "tRue", "nul", "~x", "1:30", "0x1p4", "0o8", "_1", "=", "1e", "e1"]
+        {
+            assert_eq!(value(word), text(word));
+        }
+        assert_eq!(value("-.Inf"), Tree::Float(f64::NEG_INFINITY));
+        assert!(matches!(value(".nan"), Tree::Float(number) if number.is_nan()));
+        assert_eq!(value("-.nan"), text("-.nan"));
+    }
+
+    #[test]
+    fn numbers() {
+        for (scalar, want) in [
+            ("017", 15),
+            ("0o17", 15),
+            ("0x1F", 31),
+            ("-0b11", -3),
+            ("1_000", 1000),
+            ("1__0", 10),
+            ("1_", 1),
+            ("+5", 5),
+            ("-0", 0),
+            ("0b-1", -1),
+            ("0o-7", -7),
+        ] {
+            assert_eq!(value(scalar), Tree::Int(want), "{scalar}");
+        }
+        assert_eq!(value("18446744073709551615"), Tree::Uint(u64::MAX));
+        for (scalar, want) in [
+            ("08", 8.0),
+            ("18446744073709551616", 18446744073709551616.0),
+            ("5.", 5.0),
+            (".5e3", 500.0),
+            ("+.5", 0.5),
+            ("12e-3", 0.012),
+            ("1.5_0", 1.5),
+            ("1_000.5", 1000.5),
+            (".5_0", 0.5),
+            ("-9223372036854775809", -9223372036854775809.0),
+        ] {
+            assert_eq!(value(scalar), Tree::Float(want), "{scalar}");
+        }
+        assert!(matches!(value("-0.0"), Tree::Float(zero) if zero == 0.0 && zero.is_sign_negative()));
+        for scalar in ["1e400", "._5", ".", "+", "0x", "0b2", "-0b-1", "1e5x", "+-1"] {
+            assert_eq!(value(scalar), text(scalar), "{scalar}");
+        }
+    }
+
+    #[test]
+    fn styles_and_tags() {
+        for scalar in ["'5'", "\"5\"", "!!str 5", "|-\n  5", ">-\n  5", "!own 5", "! '5'"] {
+            assert_eq!(value(scalar), text("5"), "{scalar}");
+        }
+        assert_eq!(value("!!str"), text(""));
+        assert_eq!(value("!!str ~"), text("~"));
+        assert_eq!(value("! 5"), Tree::Int(5));
+        assert_eq!(value("!!int '7'"), Tree::Int(7));
+        assert_eq!(value("!!float 5"), Tree::Float(5.0));
+        assert_eq!(value("!!binary aGk="), text("hi"));
+        assert_eq!(value("!!binary /w=="), text("\u{fffd}"));
+        assert_eq!(value("!<tag:yaml.org,2002:str> 5"), text("5"));
+        assert_eq!(value("2001-1-2"), Tree::Time("2001-01-02T00:00:00Z".into()));
+        assert_eq!(value("'2001-1-2'"), text("2001-1-2"));
+        assert_eq!(value("!!timestamp '2001-1-2'"), Tree::Time("2001-01-02T00:00:00Z".into()));
+        for scalar in ["!!int 5.5", "!!bool yes", "!!null x", "!!float x", "!!binary ???", "!!timestamp 5"] {
+            fails(&format!("v: {scalar}\n"));
+        }
+    }
+
+    #[test]
+    fn keys_become_text() {
+        let nested = map("v:\n  0x10: a\n  1.5e3: b\n  ~: c\n  true: d\n  yes: e\n  '3': f\n").remove("v").unwrap();
+        let keys: Vec<&String> = nested.as_map().unwrap().keys().collect();
+        assert_eq!(keys, ["", "1500", "16", "3", "true", "yes"]);
+        // The root takes raw text, and a null key does not fit into it.
+        assert_eq!(map("0x10: a\n1.50: b\n~: c\n").keys().collect::<Vec<_>>(), ["0x10", "1.50"]);
+        for bad in [
+            "v: {a: 1, a: 2}",
+            "v: {a: 1, 'a': 2}",
+            "v: {1: a, 0x1: b}",
+            "v: {2001-01-01: a}",
+            "v: {[a]: b}",
+            "a: 1\na: 2",
+        ] {
+            fails(bad);
+        }
+    }
+
+    #[test]
+    fn merges_and_aliases() {
+        let merged = map("a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 0}\nd: {<<: *b}\n");
+        let want = map("c: {x: 0, y: 1, z: 2}\nd: {y: 2, z: 2}\n");
+        assert_eq!((merged.get("c"), merged.get("d")), (want.get("c"), want.get("d")));
+        assert_eq!(map("v: {'<<': {a: 1}}").get("v").unwrap().as_map().unwrap().len(), 1);
+        // A merged mapping follows the key rule of the one it merges into.
+        assert_eq!(map("v: {<<: {0x10: a}, b: 1}").get("v"), map("v: {'0x10': a, b: 1}").get("v"));
+        assert_eq!(map("v: {<<: {0x10: a}, 1: 1}").get("v"), map("v: {'16': a, '1': 1}").get("v"));
+        assert_eq!(map("a: &r x\nb: &r y\nc: *r\n").get("c"), Some(&text("y")));
+        for bad in [
+            "v: {<<: 5}",
+            "v: {<<: [5]}",
+            "v: *nope",
+            "v: &v [*v]",
+            "v: &v {a: {b: *v}}",
+            "v: {<<: {a: 1}, <<: {b: 2}}",
+        ] {
+            fails(bad);
+        }
+    }
+
+    #[test]
+    fn only_the_first_document_counts() {
+        assert_eq!(map("a: 1\n---\nb: 2\n").len(), 1);
+        assert_eq!(map("a: 1\n...\ngarbage: [\n").len(), 1);
+        for empty in ["", "# nothing\n", "---\n", "~", "null\n"] {
+            assert!(map(empty).is_empty(), "{empty:?}");
+        }
+        for bad in ["- a\n", "text", "5", "'quoted'"] {
+            fails(bad);
+        }
+    }
+
+    #[test]
+    fn encodings() {
+        assert_eq!(map("\u{feff}a: 1\n").len(), 1);
+        let utf16: Vec<u8> = "\u{feff}a: é\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(parse(&utf16).unwrap().get("a"), Some(&text("é")));
+        assert!(parse(b"a: \xff\n").is_err());
+        assert!(parse(b"a: \x01\n").is_err());
+        let error = fails("a: 1\nb: [\n");
+        assert!(error.line >= 2, "{error:?}");
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        assert!(fails(&bomb).reason.contains("alias expansion"));
+        // Depth by aliases: every level wraps the one before.
+        let mut deep = String::from("a0: &a0 [x]\n");
+        for level in 1..800 {
+            deep.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        }
+        drop(parse(deep.as_bytes()));
+        drop(parse("[".repeat(100_000).as_bytes()));
+        drop(parse("- ".repeat(100_000).as_bytes()));
+        drop(parse("? ".repeat(50_000).as_bytes()));
+        let indented: String = (0..600).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+        assert_eq!(Tree::Map(map(&indented)).depth(), 600);
+    }
 }
