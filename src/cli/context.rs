@@ -3,14 +3,13 @@
 use super::args::{Global, OnOff};
 use super::exit::Failure;
 use metactl::cancel::Cancel;
-use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store, hardlink};
+use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
-use std::path::Path;
 
 /// What a command may do to the storage directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +50,12 @@ impl<'a> Context<'a> {
     /// Load the config. Problems that only zot's later validation finds are kept, not raised.
     pub fn load(global: &'a Global, access: Access) -> Result<Self, Failure> {
         let config = config::load(&global.config)?;
-        let assumed = config.storage(FieldSet::NEWEST, &DedupeProbe::Works)?;
-        let probe = probe(&assumed, global.dedupe_effective, access);
+        let probe = match (global.dedupe_effective, access) {
+            (Some(OnOff::On), _) => DedupeProbe::Works,
+            (Some(OnOff::Off), _) => DedupeProbe::Broken("--dedupe-effective off".into()),
+            (None, Access::Read) => config.assume_dedupe(),
+            (None, Access::Write) => config.probe_dedupe(),
+        };
         let storage = config.storage(FieldSet::NEWEST, &probe)?;
         let metadb = config.metadb(&storage);
         let problems = config.problems(&storage);
@@ -174,19 +177,6 @@ impl Expected {
         let old = release
             .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
         Rules { push_time_is_now: old, lax_cosign_tags: old, ..Rules::default() }
-    }
-}
-
-/// What zot's hard-link probe says. zot only makes it for a local store with dedupe on.
-fn probe(storage: &EffectiveStorage, told: Option<OnOff>, access: Access) -> DedupeProbe {
-    let root = Path::new(&storage.root_directory);
-    match (told, access) {
-        (Some(OnOff::On), _) => DedupeProbe::Works,
-        (Some(OnOff::Off), _) => DedupeProbe::Broken("--dedupe-effective off".into()),
-        _ if !storage.dedupe || storage.storage_driver.is_some() => DedupeProbe::Works,
-        // The probe would create a missing directory; that is for zot to do.
-        (None, Access::Write) if root.is_dir() => hardlink::probe(root),
-        (None, _) => hardlink::assume(root),
     }
 }
 
