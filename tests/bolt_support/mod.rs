@@ -77,25 +77,27 @@ pub enum Item {
 
 /// Everything in a transaction.
 pub fn dump(tx: &Tx<'_>) -> Result<Tree, BoltError> {
-    dump_bucket(&tx.root())
+    dump_bucket(&tx.root(), &mut { usize::MAX })
 }
 
-pub fn dump_bucket(bucket: &Bucket<'_>) -> Result<Tree, BoltError> {
+/// The same for a damaged file, in which buckets may contain each other: gives up after many entries.
+pub fn dump_some(tx: &Tx<'_>) -> Result<Tree, BoltError> {
+    dump_bucket(&tx.root(), &mut 5_000)
+}
+
+fn dump_bucket(bucket: &Bucket<'_>, budget: &mut usize) -> Result<Tree, BoltError> {
     let mut tree = Tree::new();
     let mut last: Option<Vec<u8>> = None;
     bucket.for_each(|key, value| {
+        *budget = budget.checked_sub(1).ok_or(BoltError::Cancelled)?;
         assert!(last.as_deref().is_none_or(|last| last < key), "keys ascend");
         last = Some(key.to_vec());
         let item = match value {
             Value::Bytes(bytes) => Item::Value(bytes.to_vec()),
-            Value::Bucket => {
-                let inner = bucket.bucket(key)?;
-                match inner {
-                    Some(inner) => Item::Bucket(dump_bucket(&inner)?),
-                    // Possible in a damaged file only: the walk and the search see it differently.
-                    None => return Ok(ControlFlow::Break(())),
-                }
-            }
+            Value::Bucket => match bucket.bucket(key)? {
+                Some(inner) => Item::Bucket(dump_bucket(&inner, budget)?),
+                None => panic!("the walk saw a bucket that the search does not find"),
+            },
         };
         tree.insert(key.to_vec(), item);
         Ok::<_, BoltError>(ControlFlow::Continue(()))
@@ -193,6 +195,38 @@ fn create(model: &mut Tree, path: &[Vec<u8>]) {
     }
 }
 
+/// What a power cut after the first `done` events can leave. With `lost`, everything after the last sync may also be
+/// lost or torn at sectors, in any combination, as a disk's cache does; without it, exactly those events happened.
+pub fn after_crash(base: &[u8], log: &[Event], done: usize, lost: Option<&mut Rng>) -> Vec<u8> {
+    let synced = match &lost {
+        Some(_) => log[..done].iter().rposition(|event| *event == Event::Sync).map_or(0, |at| at + 1),
+        None => done,
+    };
+    let mut image = base.to_vec();
+    let mut rng = lost;
+    for (index, event) in log[..done].iter().enumerate() {
+        let certain = index < synced;
+        match event {
+            Event::Sync => {}
+            Event::SetLen(len) => {
+                if certain || !rng.as_mut().unwrap().chance(3) {
+                    image.resize(image.len().max(*len as usize), 0);
+                }
+            }
+            Event::Write { offset, bytes } => {
+                for (part, sector) in bytes.chunks(512).enumerate() {
+                    let at = *offset as usize + part * 512;
+                    let kept = certain || !rng.as_mut().unwrap().chance(3);
+                    if kept && let Some(target) = image.get_mut(at..at + sector.len()) {
+                        target.copy_from_slice(sector);
+                    }
+                }
+            }
+        }
+    }
+    image
+}
+
 /// What happened to a [`MemFile`], in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -259,6 +293,8 @@ impl MemState {
 impl FileLayer for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.0.lock().unwrap();
+        // No damaged length may make us allocate much more memory than there is file.
+        assert!(buf.len() <= state.bytes.len().max(1 << 20), "a read of {} bytes", buf.len());
         let Some(rest) = state.bytes.get(offset as usize..) else { return Ok(0) };
         let len = buf.len().min(rest.len()).min(state.short.unwrap_or(usize::MAX));
         buf[..len].copy_from_slice(&rest[..len]);
