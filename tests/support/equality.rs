@@ -122,6 +122,32 @@ fn normal_blobs(record: &Value) -> Value {
     Value::Object(blobs.collect())
 }
 
+/// The decoded state with nothing pruned: placeholders and the presence of optional fields count, only what zot itself
+/// leaves to chance (order of platforms and vendors, instants of the run) is evened out.
+pub fn strict(db: &Value, before: &Value) -> Value {
+    let mut db = db.clone();
+    for (repo, meta) in db["RepoMeta"].as_object_mut().into_iter().flatten() {
+        if !meta.is_object() {
+            continue;
+        }
+        for list in ["Platforms", "Vendors"] {
+            if let Some(list) = meta.get_mut(list).and_then(Value::as_array_mut) {
+                list.sort_by_key(Value::to_string);
+            }
+        }
+        for (tag, descriptor) in meta["Tags"].as_object_mut().into_iter().flatten() {
+            if before["RepoMeta"][repo.as_str()]["Tags"].get(tag).is_none()
+                && let Some(time) = descriptor.get_mut("TaggedTimestamp")
+            {
+                *time = json!("now");
+            }
+        }
+    }
+    let blobs = db["RepoBlobsMeta"].as_object_mut().map(std::mem::take).unwrap_or_default();
+    let blobs: serde_json::Map<_, _> = blobs.into_iter().filter(|(repo, _)| !repo.starts_with('<')).collect();
+    json!({"ImageMeta": db["ImageMeta"], "RepoMeta": db["RepoMeta"], "RepoBlobsMeta": blobs})
+}
+
 /// Where `got` is not `expected`, one line each.
 pub fn differences(expected: &Value, got: &Value) -> Vec<String> {
     let mut out = Vec::new();

@@ -5,6 +5,7 @@
 
 pub mod driver;
 pub mod equality;
+pub mod model;
 pub mod records;
 pub mod store;
 pub mod walk;
