@@ -87,7 +87,7 @@ fn lay_out(case: &serde_json::Value) -> (TempDir, LocalStore) {
 }
 
 fn recorded(name: &str) -> serde_json::Value {
-    let path = format!("{}/tests/fixtures/storage/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/tests/fixtures/walk/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 

@@ -174,9 +174,9 @@ impl Walk<'_> {
             failed: BTreeMap::new(),
             partial: BTreeMap::new(),
         };
-        let writes = !(plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty())
-            || !plan.unreadable.is_empty()
-            || self.prune;
+        let nothing_due =
+            plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
+        let writes = !nothing_due || self.prune;
         let mut stored = previous.clone();
         if writes && previous.is_some() {
             writer.set_stamp(previous.as_deref(), None)?;

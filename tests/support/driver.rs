@@ -1,0 +1,153 @@
+//! Both metaDB files raw: every bucket and table with its bytes, read and written without the driver under test.
+
+use metactl::cancel::Cancel;
+use metactl::metadb::Place;
+use metactl::metadb::bolt::{BoltError, CheckReport, Database, Tx, Value};
+use redb::{ReadableTable as _, TableDefinition, TableHandle as _};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Names of zot's buckets; in BoltDB `RepoLastUpdated` lies inside `RepoBlobsMeta`.
+pub const BUCKETS: [&str; 7] =
+    ["Version", "ImageMeta", "RepoMeta", "RepoBlobsMeta", "RepoLastUpdated", "UserData", "UserAPIKeys"];
+
+/// One bucket: keys and values.
+pub type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A whole metaDB: buckets by name, nested ones beside their parents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Raw(pub BTreeMap<String, Records>);
+
+impl Raw {
+    /// A bucket; empty if it is not there.
+    pub fn bucket(&self, name: &str) -> Records {
+        self.0.get(name).cloned().unwrap_or_default()
+    }
+
+    /// One value.
+    pub fn get(&self, bucket: &str, key: &str) -> Option<&[u8]> {
+        self.0.get(bucket)?.get(key.as_bytes()).map(Vec::as_slice)
+    }
+
+    /// Set one value.
+    pub fn put(&mut self, bucket: &str, key: &str, value: &[u8]) {
+        self.0.entry(bucket.into()).or_default().insert(key.into(), value.to_vec());
+    }
+
+    /// An empty metaDB as zot makes one.
+    pub fn new_metadb() -> Self {
+        let mut raw = Self(BUCKETS.iter().map(|name| ((*name).to_owned(), Records::new())).collect());
+        raw.put("Version", "DBVersion", b"V1");
+        raw
+    }
+}
+
+/// Which file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Bolt,
+    Redb,
+}
+
+impl Driver {
+    pub const BOTH: [Self; 2] = [Self::Bolt, Self::Redb];
+
+    /// The metaDB's usual place below a store's root.
+    pub fn place(self, root: &Path) -> Place {
+        match self {
+            Self::Bolt => Place::Bolt(root.join("meta.db")),
+            Self::Redb => Place::Redb(root.join("meta.redb")),
+        }
+    }
+
+    /// Everything in the metaDB at `root`; nothing if there is none.
+    pub fn dump(self, root: &Path) -> Raw {
+        match self.place(root) {
+            Place::Bolt(path) if path.exists() => dump_bolt(&Database::open(&path).unwrap()),
+            Place::Redb(path) if path.exists() => dump_redb(&redb::ReadOnlyDatabase::open(path).unwrap()),
+            _ => Raw::default(),
+        }
+    }
+
+    /// Make the metaDB at `root` hold `content`.
+    pub fn restore(self, root: &Path, content: &Raw) {
+        match self.place(root) {
+            Place::Bolt(path) => restore_bolt(&path, content),
+            Place::Redb(path) => restore_redb(&redb::Database::create(path).unwrap(), content),
+        }
+    }
+}
+
+/// Everything in a BoltDB file.
+pub fn dump_bolt(db: &Database) -> Raw {
+    db.snapshot(&Cancel::default(), |tx| -> Result<Raw, BoltError> { bolt_content(tx) }).unwrap()
+}
+
+fn bolt_content(tx: &Tx<'_>) -> Result<Raw, BoltError> {
+    let mut raw = Raw::default();
+    let mut paths: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
+    while let Some(path) = paths.pop() {
+        let names: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+        let bucket = tx.bucket(&names)?.unwrap();
+        let mut records = Records::new();
+        bucket.for_each(|key, value| -> Result<_, BoltError> {
+            match value {
+                Value::Bytes(value) => drop(records.insert(key.to_vec(), value.to_vec())),
+                Value::Bucket => paths.push(path.iter().cloned().chain([key.to_vec()]).collect()),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if let Some(name) = path.last() {
+            raw.0.insert(String::from_utf8(name.clone()).unwrap(), records);
+        }
+    }
+    Ok(raw)
+}
+
+/// What a check of the whole file says.
+pub fn check_bolt(db: &Database) -> CheckReport {
+    db.snapshot(&Cancel::default(), |tx| -> Result<CheckReport, BoltError> { tx.check() }).unwrap()
+}
+
+fn restore_bolt(path: &Path, content: &Raw) {
+    use metactl::metadb::bolt::{Batch, OpenOptions, Writer};
+    let mut batch = Batch::new();
+    for (name, records) in &content.0 {
+        let inside: [&[u8]; 2] = [b"RepoBlobsMeta", name.as_bytes()];
+        let bucket = if name == "RepoLastUpdated" { &inside[..] } else { &inside[1..] };
+        batch.create_bucket(bucket).unwrap();
+        for (key, value) in records {
+            batch.put(bucket, key, value.clone()).unwrap();
+        }
+    }
+    let options = OpenOptions { create: true, ..OpenOptions::default() };
+    Writer::open(path, &options).unwrap().commit(&batch).unwrap();
+}
+
+/// Everything in a redb database.
+pub fn dump_redb(db: &impl redb::ReadableDatabase) -> Raw {
+    let transaction = db.begin_read().unwrap();
+    let tables = transaction.list_tables().unwrap().map(|table| {
+        let name = table.name().to_owned();
+        let table = transaction.open_table(TableDefinition::<&str, &[u8]>::new(&name)).unwrap();
+        let records = table.iter().unwrap().map(|entry| {
+            let (key, value) = entry.unwrap();
+            (key.value().as_bytes().to_vec(), value.value().to_vec())
+        });
+        (name.clone(), records.collect())
+    });
+    Raw(tables.collect())
+}
+
+/// Put `content` into an empty redb database.
+pub fn restore_redb(db: &redb::Database, content: &Raw) {
+    let transaction = db.begin_write().unwrap();
+    for (name, records) in &content.0 {
+        let mut table = transaction.open_table(TableDefinition::<&str, &[u8]>::new(name)).unwrap();
+        for (key, value) in records {
+            table.insert(std::str::from_utf8(key).unwrap(), value.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}

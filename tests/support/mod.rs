@@ -1,0 +1,11 @@
+//! What several suites share: recorded stores, raw dumps of both drivers, and a decoder of zot's records that has
+//! nothing in common with the library's.
+#![allow(dead_code, reason = "no suite uses everything")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+pub mod driver;
+pub mod equality;
+pub mod model;
+pub mod records;
+pub mod store;
+pub mod walk;
