@@ -12,7 +12,7 @@ use std::time::Duration;
 /// done already by the same build under the same storage config. metactl shows, writes and clears that stamp, performs
 /// the walk itself, in parallel, and tells what zot will do at its next start.
 #[derive(Debug, Parser)]
-#[command(name = "metactl", version, after_help = EXIT_STATUS, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "metactl", version, after_help = EXIT_STATUS, max_term_width = 100, disable_help_subcommand = true, args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
