@@ -316,8 +316,7 @@ fn every_byte_damaged() {
     });
     // The format has no checksums for keys and values: their damage cannot be seen here. The number is only
     // bounded so that a loss of the structural checks is noticed.
-    eprintln!("{unnoticed} of {} changes unnoticed", image.len() * 2);
-    assert!(unnoticed < image.len(), "{unnoticed} of {} changes unnoticed", image.len() * 2);
+    assert!(unnoticed < image.len() / 3, "{unnoticed} of {} changes unnoticed", image.len() * 2);
 }
 
 #[test]
