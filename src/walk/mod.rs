@@ -440,7 +440,7 @@ impl Walk<'_> {
             self.progress.reading(repo);
             // Captured before the index is read, so that a later change is always newer.
             let now = Time::from(jiff::Timestamp::now());
-            let read = read_repo(self.stores, repo, self.rules, self.cancel);
+            let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
             if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
                 return;
             }
