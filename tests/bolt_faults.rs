@@ -1,6 +1,8 @@
 //! Power cuts, full disks, damaged and foreign files: the old tree or the new one, an error or the data, and never a
 //! panic, an endless loop, or more memory than there is file.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
+
 mod bolt_support;
 
 use std::io::{self, ErrorKind};

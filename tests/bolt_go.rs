@@ -1,6 +1,8 @@
 //! Go's bbolt, the reference implementation, and this module take turns on one file. Needs the Debian packages
 //! golang-go and golang-github-coreos-bbolt-dev; without them these tests fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
+
 mod bolt_support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Beside a live writer: the lock, snapshots without it, and files replaced under our hands.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
+
 mod bolt_support;
 
 use std::ops::ControlFlow;
