@@ -25,17 +25,6 @@ pub struct Database {
     source: RwLock<Arc<Source>>,
 }
 
-/// The result of reading an older state: see [`Database::salvage`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Salvaged<T> {
-    /// Transaction that was read.
-    pub txid: u64,
-    /// Newest transaction of the file, which was not read.
-    pub lost: Option<u64>,
-    /// What the closure returned.
-    pub value: T,
-}
-
 /// An open file and what it was when it was opened.
 struct Source {
     layer: Box<dyn FileLayer>,
@@ -144,36 +133,6 @@ impl Database {
             }
         }
         Err(stale.into())
-    }
-
-    /// Read the state before the newest one, for a file whose newest tree is damaged. `f` runs only if a walk
-    /// over that whole older tree found nothing wrong. Callers must tell the user that what they see is old.
-    ///
-    /// # Errors
-    /// [`BoltError::Damaged`] if there is no older state or it is damaged too; [`BoltError::Busy`] if the file
-    /// changed meanwhile; what `f` returned.
-    pub fn salvage<T, E: From<BoltError>>(
-        &self,
-        cancel: &Cancel,
-        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
-    ) -> Result<Salvaged<T>, E> {
-        let source = self.source();
-        let before = source.metas(&self.path)?;
-        let valid = before.valid();
-        let (Some((_, newest)), Some((_, older))) = (valid.first(), valid.get(1)) else {
-            return Err(BoltError::damaged(&self.path, 0, "there is no older meta page to fall back to").into());
-        };
-        let tx = source.tx(&self.path, older, cancel);
-        let (report, _) = tx.check_tree()?;
-        if let Some(problem) = report.problems.first() {
-            let detail = format!("the tree of transaction {} is damaged too: {problem}", older.txid);
-            return Err(BoltError::damaged(&self.path, older.root, detail).into());
-        }
-        let value = f(&tx)?;
-        if source.metas(&self.path)? != before || !source.is_still_at(&self.path)? {
-            return Err(BoltError::Busy { path: self.path.clone(), attempts: 1 }.into());
-        }
-        Ok(Salvaged { txid: older.txid, lost: Some(newest.txid), value })
     }
 
     fn source(&self) -> Arc<Source> {
