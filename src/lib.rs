@@ -15,6 +15,7 @@
 
 pub mod cancel;
 pub mod config;
+pub mod decision;
 pub mod fingerprint;
 pub mod gojson;
 pub mod identity;

@@ -1,9 +1,9 @@
 //! metactl's binary: the command line over the library.
 
-// mod cli;
+mod cli;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    cli::main()
 }

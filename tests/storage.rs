@@ -1,4 +1,5 @@
 //! The local image store and the routing of sub-paths, against recorded listings and by rule.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use jiff::Timestamp;
 use metactl::cancel::Cancel;

@@ -66,7 +66,12 @@ impl Bars {
         let manifests = self.manifests.load(Ordering::Relaxed);
         let bytes = self.bytes.load(Ordering::Relaxed);
         let seconds = since.elapsed().as_secs_f64().max(0.001);
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate"
+        )]
         let rate = (manifests as f64 / seconds) as u64;
         format!("{} manifests, {}, {}/s", HumanCount(manifests), HumanBytes(bytes), HumanCount(rate))
     }

@@ -1,7 +1,7 @@
 //! The only map from outcomes to exit codes, reasons and hints. One table for every command, so that cron and Nagios
 //! read them alike.
 
-use metactl::config::ConfigError;
+use metactl::config::{ConfigError, ConfigErrorKind};
 use metactl::identity::IdentityError;
 use metactl::metadb::MetaDbError;
 use metactl::storage::StorageError;
@@ -85,8 +85,20 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let hint = error.hint();
-        Self { hint, ..Self::unknown("config", chain(&error)) }
+        let hint = match &error.kind {
+            ConfigErrorKind::NotFound => "name the registry's config with --config or METACTL_CONFIG",
+            ConfigErrorKind::PermissionDenied => "run as the user that zot runs as",
+            ConfigErrorKind::IsDirectory => "name the file in it",
+            ConfigErrorKind::UnknownKey { .. } => "zot refuses unknown keys: correct or remove it",
+            ConfigErrorKind::AmbiguousKey => "keep one of the two",
+            ConfigErrorKind::Syntax { .. }
+            | ConfigErrorKind::Empty
+            | ConfigErrorKind::WrongType
+            | ConfigErrorKind::TooLarge
+            | ConfigErrorKind::UnusableExtension
+            | ConfigErrorKind::Io => return Self::unknown("config", chain(&error)),
+        };
+        Self::unknown("config", chain(&error)).hint(hint)
     }
 }
 

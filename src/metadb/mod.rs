@@ -29,6 +29,20 @@ pub enum Place {
 }
 
 impl Place {
+    /// From `bolt:PATH` or `redb:PATH`.
+    ///
+    /// # Errors
+    /// What is wrong with the text; never quotes it, because other forms of it hold passwords.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let (driver, place) = url.split_once(':').ok_or("expected bolt:PATH or redb:PATH")?;
+        match (driver, place) {
+            (_, "") => Err("the path is empty".into()),
+            ("bolt", path) => Ok(Self::Bolt(path.into())),
+            ("redb", path) => Ok(Self::Redb(path.into())),
+            _ => Err("unknown driver: expected bolt:PATH or redb:PATH".into()),
+        }
+    }
+
     /// Name of the driver.
     #[must_use]
     pub fn driver(&self) -> &'static str {

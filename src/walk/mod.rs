@@ -75,6 +75,14 @@ pub enum StampOutcome {
     Untouched(String),
 }
 
+impl StampOutcome {
+    /// Whether the metaDB is stamped now, by this walk's leave.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Written(_) | Self::Current(_) | Self::Restored(_))
+    }
+}
+
 /// What a walk did.
 #[derive(Debug, Clone)]
 pub struct WalkReport {
@@ -341,6 +349,7 @@ impl Run<'_> {
     }
 
     fn recorded(&mut self, item: &Item<'_>, read: &RepoRead) {
+        tracing::debug!("{}: recorded {} manifests, {} missing", item.repo, read.manifests, read.missing.len());
         let repo = item.repo.to_owned();
         self.report.parsed += usize::from(self.seen.insert(repo.clone(), read.index.clone()).is_none());
         self.report.manifests += read.manifests;
@@ -359,6 +368,7 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, repo: &str, digest: Option<&str>, reason: String) {
+        tracing::debug!("{repo}: failed: {reason}");
         let problem = Problem { repo: repo.to_owned(), digest: digest.map(str::to_owned), reason };
         self.failed.insert(repo.to_owned(), problem);
     }
@@ -413,6 +423,7 @@ impl Run<'_> {
                 orphans.push(digest.to_owned());
             }
         })?;
+        tracing::debug!("{} image records are reached, {} are not", reached.len(), orphans.len());
         writer.delete_images(&orphans)?;
         self.report.pruned = orphans.len();
         Ok(())
@@ -429,7 +440,7 @@ impl Walk<'_> {
             self.progress.reading(repo);
             // Captured before the index is read, so that a later change is always newer.
             let now = Time::from(jiff::Timestamp::now());
-            let read = read_repo(self.stores, repo, self.rules, self.cancel);
+            let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
             if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
                 return;
             }

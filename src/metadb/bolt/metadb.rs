@@ -53,6 +53,10 @@ impl BoltMetaDb<Snapshots> {
     /// # Errors
     /// [`MetaDbError::Absent`], [`MetaDbError::Damaged`], [`MetaDbError::Io`].
     pub fn open(path: &Path, cancel: &Cancel) -> Result<Self, MetaDbError> {
+        // zot takes an empty file for a new one.
+        if path.metadata().is_ok_and(|found| found.is_file() && found.len() == 0) {
+            return Err(MetaDbError::Absent { location: path.display().to_string() });
+        }
         Ok(Self(Snapshots { db: Database::open(path)?, cancel: cancel.clone() }))
     }
 }

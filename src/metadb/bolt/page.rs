@@ -102,7 +102,7 @@ impl Meta {
             return Err(format!("page size {}", meta.page_size).into());
         }
         // Keeps every page offset inside i64, which is what the system calls take.
-        if meta.high_water < 3 || meta.high_water > (1 << 62) / u64::from(meta.page_size) {
+        if meta.high_water < 3 || meta.high_water > (1_u64 << 62) >> meta.page_size.ilog2() {
             return Err(format!("high-water mark {}", meta.high_water).into());
         }
         Ok(meta)

@@ -101,11 +101,15 @@ impl Database {
     /// written again by N+2 at the earliest. So as long as both meta pages are what they were when N was chosen,
     /// nothing of tree N has been written over. If a meta page changed during `f` (or the path names another
     /// file), whatever `f` returned, errors included, is dropped and `f` runs again on the newest state, after a
-    /// pause. `f` must therefore not keep results of an earlier run. This holds for local file systems on one
-    /// machine, not for NFS or FUSE.
+    /// pause. This holds for local file systems on one machine, not for NFS or FUSE.
+    ///
+    /// So `f` may be fed nonsense in a run that is then dropped: buckets that are missing, values that do not
+    /// decode. It must answer with an error or a result, must not panic, act on what it reads, or keep anything
+    /// from one run to the next.
     ///
     /// # Errors
-    /// What `f` returned; [`BoltError::Busy`] if a writer was faster every time, so keep `f` short (one bucket, not all of them);
+    /// What `f` returned; [`BoltError::Busy`] if a writer was faster every time, so keep `f` short (one bucket, not
+    /// all of them);
     /// [`BoltError::Replaced`], [`BoltError::NotFound`], [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Cancelled`].
     pub fn snapshot<T, E: From<BoltError>>(
         &self,

@@ -41,6 +41,8 @@ pub struct Bucket<'t> {
     tx: &'t Tx<'t>,
     root: Root,
     sequence: u64,
+    /// How many buckets are around this one.
+    nesting: usize,
 }
 
 /// Where the tree of a bucket starts.
@@ -72,7 +74,7 @@ impl<'a> Tx<'a> {
     /// The bucket that holds all others.
     #[must_use]
     pub fn root(&self) -> Bucket<'_> {
-        Bucket { tx: self, root: Root::Page(self.meta.root), sequence: self.meta.sequence }
+        Bucket { tx: self, root: Root::Page(self.meta.root), sequence: self.meta.sequence, nesting: 0 }
     }
 
     /// The bucket at `path`, outermost name first; `None` if any part is absent or not a bucket. The empty path
@@ -136,13 +138,18 @@ impl<'t> Bucket<'t> {
     /// The nested bucket `name`; `None` if it is absent or a plain value.
     ///
     /// # Errors
-    /// [`BoltError::Damaged`] or [`BoltError::Io`].
+    /// [`BoltError::Damaged`], also for more than 64 buckets inside each other, or [`BoltError::Io`].
     pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket<'t>>, BoltError> {
         match self.find(name)? {
             Some((node, element)) if element.is_bucket() => {
+                // In a damaged file a bucket may contain itself; callers that recurse must come to an end.
+                let nesting = self.nesting.saturating_add(1);
+                if nesting > MAX_DEPTH {
+                    return Err(self.tx.pager.damaged(node.id, format!("buckets nested deeper than {MAX_DEPTH}")));
+                }
                 let value = self.tx.pager.value(&node, element)?;
                 let (root, sequence) = self.tx.open_bucket(node.id, &value)?;
-                Ok(Some(Bucket { tx: self.tx, root, sequence }))
+                Ok(Some(Bucket { tx: self.tx, root, sequence, nesting }))
             }
             _ => Ok(None),
         }
@@ -234,6 +241,11 @@ struct Frame {
     upper: Option<Vec<u8>>,
 }
 
+/// Sees every page of a walk, with its depth, before the page's content is used.
+type OnPage<'f> = &'f mut dyn FnMut(&Node, usize) -> Result<(), BoltError>;
+/// Sees every leaf element of a walk, with its key.
+type OnEntry<'f, E> = &'f mut dyn FnMut(&Node, Element, &[u8]) -> Result<ControlFlow<()>, E>;
+
 /// A walk over one bucket in key order, with the checks that make it end on any input: keys ascend, stay inside
 /// the bounds their branches set, the depth is bounded, and no more pages are visited than the file has.
 pub(super) struct Walk<'t, 'a> {
@@ -253,8 +265,8 @@ impl<'t, 'a> Walk<'t, 'a> {
     pub(super) fn run<E: From<BoltError>>(
         &mut self,
         start: &[u8],
-        on_page: &mut dyn FnMut(&Node, usize) -> Result<(), BoltError>,
-        f: &mut dyn FnMut(&Node, Element, &[u8]) -> Result<ControlFlow<()>, E>,
+        on_page: OnPage<'_>,
+        f: OnEntry<'_, E>,
     ) -> Result<(), E> {
         let pager = self.tx.pager;
         self.descend(start, on_page)?;
@@ -272,10 +284,8 @@ impl<'t, 'a> Walk<'t, 'a> {
             }
             let key = pager.key(&frame.node, index)?;
             // Inside memory the page itself was checked; keys in overflow pages are seen here for the first time.
-            if matches!(key, Cow::Owned(_)) || index == 0 {
-                if last.as_deref().is_some_and(|last| *key <= *last) {
-                    return Err(pager.damaged(frame.node.id, "its keys do not ascend").into());
-                }
+            if (index == 0 || matches!(key, Cow::Owned(_))) && last.as_deref().is_some_and(|last| *key <= *last) {
+                return Err(pager.damaged(frame.node.id, "its keys do not ascend").into());
             }
             if frame.next >= frame.node.len() || frame.node.overflow > 0 {
                 last = Some(key.to_vec());
@@ -289,11 +299,7 @@ impl<'t, 'a> Walk<'t, 'a> {
     }
 
     /// Go down to the leaf that covers `key`, leaving the way on the stack.
-    fn descend(
-        &mut self,
-        key: &[u8],
-        on_page: &mut dyn FnMut(&Node, usize) -> Result<(), BoltError>,
-    ) -> Result<(), BoltError> {
+    fn descend(&mut self, key: &[u8], on_page: OnPage<'_>) -> Result<(), BoltError> {
         self.stack.clear();
         match self.root.clone() {
             Root::Page(id) => self.push(id, None, None, on_page)?,
@@ -313,11 +319,7 @@ impl<'t, 'a> Walk<'t, 'a> {
     }
 
     /// Push child `index` of the branch on top of the stack.
-    fn enter(
-        &mut self,
-        index: usize,
-        on_page: &mut dyn FnMut(&Node, usize) -> Result<(), BoltError>,
-    ) -> Result<(), BoltError> {
+    fn enter(&mut self, index: usize, on_page: OnPage<'_>) -> Result<(), BoltError> {
         let pager = self.tx.pager;
         let Some(frame) = self.stack.last() else { return Ok(()) };
         let child = pager.element(&frame.node, index)?.child;
@@ -336,7 +338,7 @@ impl<'t, 'a> Walk<'t, 'a> {
         id: u64,
         lower: Option<&[u8]>,
         upper: Option<Vec<u8>>,
-        on_page: &mut dyn FnMut(&Node, usize) -> Result<(), BoltError>,
+        on_page: OnPage<'_>,
     ) -> Result<(), BoltError> {
         let pager = self.tx.pager;
         self.visited = self.visited.saturating_add(1);

@@ -1,0 +1,189 @@
+//! Options and config → what the commands work with.
+
+use super::args::{Global, OnOff};
+use super::exit::Failure;
+use metactl::cancel::Cancel;
+use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
+use metactl::fingerprint::{Fingerprint, fingerprint};
+use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
+use metactl::metadb::{MetaDb, MetaDbError, Place};
+use metactl::records::fold::Rules;
+use metactl::stamp::{Stamp, StoredStamp};
+use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
+
+/// What a command may do to the storage directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Read,
+    /// Try hard links with files of our own, as zot does.
+    Write,
+}
+
+/// A loaded config and what follows from it.
+pub struct Context<'a> {
+    pub global: &'a Global,
+    pub config: RegistryConfig,
+    /// With the newest field set; the fingerprint may need another.
+    pub storage: EffectiveStorage,
+    pub metadb: config::MetaDb,
+    /// Why zot would refuse to start.
+    pub problems: Vec<String>,
+    probe: DedupeProbe,
+}
+
+/// The stamp that the zot that starts next will compute.
+pub struct Expected {
+    /// Who it is; `None` if nothing says.
+    pub identity: Option<ResolvedIdentity>,
+    /// The stamp; `None` without an identity, or for a release without stamps.
+    pub stamp: Option<Stamp>,
+    /// The fingerprint under that release's rules, or under the newest.
+    pub fingerprint: Fingerprint,
+    /// Why that release has no stamp.
+    pub no_stamp: Option<String>,
+    /// What to know about it.
+    pub notices: Vec<String>,
+}
+
+impl<'a> Context<'a> {
+    /// Load the config. Problems that only zot's later validation finds are kept, not raised.
+    pub fn load(global: &'a Global, access: Access) -> Result<Self, Failure> {
+        let config = config::load(&global.config)?;
+        let probe = match (global.dedupe_effective, access) {
+            (Some(OnOff::On), _) => DedupeProbe::Works,
+            (Some(OnOff::Off), _) => DedupeProbe::Broken("--dedupe-effective off".into()),
+            (None, Access::Read) => config.assume_dedupe(),
+            (None, Access::Write) => config.probe_dedupe(),
+        };
+        let storage = config.storage(FieldSet::NEWEST, &probe)?;
+        let metadb = config.metadb(&storage);
+        let problems = config.problems(&storage);
+        Ok(Self { global, config, storage, metadb, problems, probe })
+    }
+
+    /// As [`Context::load`], for commands that need a config that zot would start with.
+    pub fn load_valid(global: &'a Global, access: Access) -> Result<Self, Failure> {
+        let context = Self::load(global, access)?;
+        if let Some(first) = context.problems.first() {
+            let more = match context.problems.len() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            let message = format!("zot would refuse to start with {}: {first}{more}", global.config.display());
+            return Err(Failure::unknown("config-refused", message)
+                .hint("`metactl config show` lists everything that is wrong with it"));
+        }
+        Ok(context)
+    }
+
+    /// The storage section under a release's rules.
+    pub fn storage_for(&self, fields: FieldSet) -> Result<EffectiveStorage, config::ConfigError> {
+        self.config.storage(fields, &self.probe)
+    }
+
+    /// Whether the metaDB was named on the command line.
+    pub fn overridden(&self) -> bool {
+        self.global.metadb.is_some()
+    }
+
+    /// Which metaDB the command is about.
+    pub fn place(&self) -> Result<Place, Failure> {
+        if let Some(url) = &self.global.metadb {
+            return Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")));
+        }
+        match &self.metadb.choice {
+            MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
+            MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
+            choice @ (MetaDbChoice::Redis(_) | MetaDbChoice::DynamoDb(_)) => {
+                Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
+                    .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
+            }
+            MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
+        }
+    }
+
+    /// The metaDB, opened for reading; `None` if there is none yet.
+    pub fn open(&self, place: &Place, cancel: &Cancel) -> Result<Option<Box<dyn MetaDb>>, Failure> {
+        match place.open(cancel) {
+            Ok(db) => Ok(Some(db)),
+            Err(MetaDbError::Absent { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The image stores.
+    pub fn stores(&self) -> Result<Stores, Failure> {
+        let mut specs = vec![spec(None, &self.storage)?];
+        for (route, store) in self.storage.sub_paths().into_iter().flatten() {
+            specs.push(spec(Some(route), store)?);
+        }
+        Ok(Stores::open(&specs)?)
+    }
+
+    /// What zot will look for at its next start.
+    pub fn expected(&self, stored: &StoredStamp) -> Result<Expected, Failure> {
+        let identity = identity::resolve(&self.identity_request(stored))?;
+        let mut notices = self.storage.notices().to_vec();
+        let Some(resolved) = identity else {
+            let fingerprint = fingerprint(&self.storage);
+            return Ok(Expected { identity: None, stamp: None, fingerprint, no_stamp: None, notices });
+        };
+        notices.extend(resolved.notices.iter().cloned());
+        let name = &resolved.identity;
+        let choice = match FieldSet::for_release(&name.release_tag, &name.commit) {
+            Ok(choice) => choice,
+            Err(no_stamp) => {
+                return Ok(Expected {
+                    identity: Some(resolved),
+                    stamp: None,
+                    fingerprint: fingerprint(&self.storage),
+                    no_stamp: Some(no_stamp.to_string()),
+                    notices,
+                });
+            }
+        };
+        notices.extend(choice.notice);
+        let fingerprint = fingerprint(&self.storage_for(choice.fields)?);
+        let stamp = Stamp { identity: name.clone(), fingerprint: fingerprint.as_str().to_owned() };
+        Ok(Expected { identity: Some(resolved), stamp: Some(stamp), fingerprint, no_stamp: None, notices })
+    }
+
+    fn identity_request(&self, stored: &StoredStamp) -> IdentityRequest {
+        let global = self.global;
+        let overrides = self.config.identity_overrides();
+        let server = global.zot_url.as_ref().map(|url| ServerRequest {
+            ca_file: global.zot_ca_file.clone(),
+            credentials_file: global.zot_auth_file.clone(),
+            config_overrides: overrides.0.is_some() || overrides.1.is_some(),
+            ..ServerRequest::new(url)
+        });
+        IdentityRequest {
+            release_tag: global.release_tag.clone(),
+            commit: global.commit.clone(),
+            zot_binary: global.zot_binary.clone(),
+            server,
+            search_path: std::env::var_os("PATH"),
+            stored_identity: stored.identity_text().map(str::to_owned),
+        }
+    }
+}
+
+impl Expected {
+    /// How this release records what it finds.
+    pub fn rules(&self) -> Rules {
+        let identity = self.identity.as_ref().map(|resolved| &resolved.identity);
+        let release = identity.and_then(|name| identity::release_of(&name.release_tag, &name.commit));
+        let old = release
+            .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
+        Rules { push_time_is_now: old, lax_cosign_tags: old, ..Rules::default() }
+    }
+}
+
+fn spec(route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
+    if let Some(driver) = &store.storage_driver {
+        let name = driver.name().unwrap_or("?");
+        return Err(Failure::unknown("storage-driver", format!("this metactl cannot read {name} storage yet")));
+    }
+    Ok(StoreSpec { route: route.map(str::to_owned), kind: StoreKind::Local { root: (&store.root_directory).into() } })
+}

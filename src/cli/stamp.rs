@@ -1,0 +1,334 @@
+//! `stamp show | write | clear`.
+
+use super::args::{Format, Global};
+use super::context::{Access, Context, Expected};
+use super::exit::{EXIT_STATUS, Exit, Failure};
+use super::metrics::Metrics;
+use super::render::{cell, lines, table, tinted};
+use super::ui::{self, Ui, clean};
+use clap::{Args, Subcommand};
+use comfy_table::Color;
+use metactl::cancel::Cancel;
+use metactl::decision::{self, Decision, Facts};
+use metactl::metadb::{Place, WriteToken, check_version};
+use metactl::progress::Silent;
+use metactl::stamp::{Comparison, Part, StoredStamp, Verdict};
+use metactl::walk::plan::{Plan, Scope, plan};
+use serde_json::json;
+
+/// `stamp …`
+#[derive(Debug, Subcommand)]
+pub enum StampCommand {
+    /// Compare the stored stamp with the expected one, and say what zot will do at its next start
+    #[command(after_help = EXIT_STATUS)]
+    Show(ShowArgs),
+    /// Store the expected stamp, so that zot skips its next walk
+    #[command(after_help = EXIT_STATUS)]
+    Write(WriteArgs),
+    /// Remove the stamp, so that zot walks at its next start
+    #[command(after_help = EXIT_STATUS)]
+    Clear,
+}
+
+/// `stamp show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Exit 1 if the stamp is absent or stale
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `stamp write`
+#[derive(Debug, Args)]
+pub struct WriteArgs {
+    /// Do not check first that every repo is recorded
+    #[arg(long)]
+    pub force: bool,
+}
+
+pub fn run(command: &StampCommand, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
+    match command {
+        StampCommand::Show(args) => show(args, global, ui, cancel),
+        StampCommand::Write(args) => write(args, global, ui, cancel),
+        StampCommand::Clear => clear(global, ui, cancel),
+    }
+}
+
+/// Everything `stamp show` says.
+struct Shown<'a> {
+    place: &'a Place,
+    exists: bool,
+    stored: StoredStamp,
+    expected: Expected,
+    comparison: Option<Comparison>,
+    decision: Decision,
+    fast_restart: bool,
+}
+
+impl<'a> Shown<'a> {
+    fn look(context: &Context<'_>, place: &'a Place, exists: bool, stored: StoredStamp) -> Result<Self, Failure> {
+        let expected = context.expected(&stored)?;
+        let comparison = expected.stamp.as_ref().map(|stamp| stored.compare(stamp));
+        let fast_restart = context.storage.fast_restart().unwrap_or_default();
+        let decision = decision::decide(Facts {
+            metadb_used: context.metadb.used,
+            zots_metadb: matches!(place, Place::Bolt(_)),
+            fast_restart,
+            release_has_stamp: expected.no_stamp.is_none(),
+            comparison: comparison.as_ref(),
+            stamped: !stored.is_empty(),
+        });
+        Ok(Self { place, exists, stored, expected, comparison, decision, fast_restart })
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.comparison.as_ref().map(|comparison| comparison.verdict) {
+            Some(Verdict::Current) => "current",
+            Some(Verdict::Stale) => "stale",
+            Some(Verdict::Absent) => "absent",
+            Some(Verdict::NothingExpected) => "none-expected",
+            None if self.stored.is_empty() => "absent",
+            None => "unknown",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.verdict() {
+            "current" => Exit::Ok,
+            "unknown" => Exit::Unknown,
+            _ => Exit::Warning,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let part = |wanted: Part, stored: bool| {
+            let comparison = self.comparison.as_ref()?;
+            let found = comparison.parts.iter().find(|found| found.part == wanted)?;
+            Some(if stored { found.stored.clone() } else { found.expected.clone() })
+        };
+        let own = metactl::identity::Identity::parse(self.stored.identity_text().unwrap_or_default());
+        let stored = (!self.stored.is_empty()).then(|| {
+            json!({
+                "stamp": self.stored.text(),
+                "release_tag": part(Part::ReleaseTag, true).unwrap_or(own.release_tag),
+                "commit": part(Part::Commit, true).unwrap_or(own.commit),
+                "fingerprint": self.stored.fingerprint(),
+            })
+        });
+        let expected = self.expected.stamp.as_ref().map(|stamp| {
+            json!({
+                "stamp": stamp.text(),
+                "release_tag": stamp.identity.release_tag,
+                "commit": stamp.identity.commit,
+                "fingerprint": stamp.fingerprint,
+            })
+        });
+        json!({
+            "schema_version": 1,
+            "metadb": { "driver": self.place.driver(), "location": self.place.location(), "exists": self.exists },
+            "stored": stored,
+            "expected": expected,
+            "identity_source": self.expected.identity.as_ref().map(|identity| identity.source.to_string()),
+            "fingerprint": self.expected.fingerprint.as_str(),
+            "verdict": self.verdict(),
+            "reason": self.decision.reason.word(),
+            "zot": { "action": self.decision.action.word(), "explanation": self.decision.sentence() },
+            "fast_restart": self.fast_restart,
+            "warnings": self.expected.notices,
+        })
+    }
+
+    fn table(&self, ui: Ui) -> String {
+        let mut out = format!("metaDB   {} {}\n", self.place.driver(), clean(&self.place.location()));
+        if !self.exists {
+            out.push_str("         it does not exist yet\n");
+        }
+        if let Some(identity) = &self.expected.identity {
+            out.push_str(&format!("build    {}\n", clean(&identity.source.to_string())));
+        }
+        let (color, verdict) = match self.exit() {
+            Exit::Ok => (Color::Green, self.verdict()),
+            _ => (Color::Yellow, self.verdict()),
+        };
+        let mut parts = table(ui, &["", "stored", "expected", ""]);
+        match &self.comparison {
+            Some(comparison) => {
+                for found in &comparison.parts {
+                    let (mark, color) = if found.equal { ("=", Color::Green) } else { ("≠", Color::Yellow) };
+                    let name = match found.part {
+                        Part::ReleaseTag => "release tag",
+                        Part::Commit => "commit",
+                        Part::Fingerprint => "fingerprint",
+                    };
+                    parts.add_row(vec![
+                        cell(name),
+                        cell(or_dash(&found.stored)),
+                        cell(or_dash(&found.expected)),
+                        tinted(mark, color),
+                    ]);
+                }
+            }
+            None => {
+                let stored = self.stored.text();
+                let unknown = self.expected.no_stamp.as_deref().unwrap_or("unknown build");
+                parts.add_row(vec![cell("stamp"), cell(or_dash(&stored)), cell(unknown)]);
+            }
+        }
+        out.push('\n');
+        out.push_str(&lines(&parts));
+        let mut verdict_line = table(ui, &[]);
+        verdict_line.add_row(vec![tinted(&format!("stamp {verdict}:"), color), cell(self.decision.sentence())]);
+        out.push('\n');
+        out.push_str(lines(&verdict_line).trim_start());
+        out
+    }
+
+    fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        let flag = |on: bool| if on { 1.0 } else { 0.0 };
+        let labels = [("driver", self.place.driver())];
+        metrics
+            .gauge("metactl_stamp_present", "Whether a stamp is stored.")
+            .sample("metactl_stamp_present", &labels, flag(!self.stored.is_empty()))
+            .gauge("metactl_stamp_current", "Whether the stored stamp is the one zot will compute.")
+            .sample("metactl_stamp_current", &labels, flag(self.verdict() == "current"))
+            .gauge("metactl_fast_restart", "Whether storage.fastRestart is on.")
+            .sample("metactl_fast_restart", &[], flag(self.fast_restart))
+            .success("stamp show");
+        metrics
+    }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "–" } else { text }
+}
+
+fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
+    let context = Context::load_valid(global, Access::Read)?;
+    let place = context.place()?;
+    let db = context.open(&place, cancel)?;
+    let stored = match &db {
+        Some(db) => {
+            check_version(db.as_ref(), &place.location())?;
+            StoredStamp::new(db.stamp()?.unwrap_or_default())
+        }
+        None => StoredStamp::default(),
+    };
+    let shown = Shown::look(&context, &place, db.is_some(), stored)?;
+    if global.format == Format::Table {
+        shown.expected.notices.iter().for_each(|notice| ui.notice(notice));
+    }
+    let metrics = shown.metrics();
+    ui.result(&match global.format {
+        Format::Table => shown.table(ui),
+        Format::Json => ui::json(&shown.json()),
+        Format::Nagios => {
+            format!("STAMP {} - {}: {}\n", shown.exit().nagios(), shown.verdict(), shown.decision.sentence())
+        }
+        Format::Prometheus => metrics.text().to_owned(),
+    });
+    if let Some(path) = &global.metrics_file {
+        metrics.write(path)?;
+    }
+    let checked = args.check || global.format == Format::Nagios;
+    Ok(if checked { shown.exit() } else { Exit::Ok })
+}
+
+fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
+    plain_formats(global)?;
+    let context = Context::load_valid(global, Access::Write)?;
+    let place = context.place()?;
+    let Some(db) = context.open(&place, cancel)? else {
+        return Err(Failure::unknown("metadb-absent", format!("there is no metaDB at {}", place.location()))
+            .hint("`metactl walk` creates, fills and stamps it"));
+    };
+    check_version(db.as_ref(), &place.location())?;
+    let stored = StoredStamp::new(db.stamp()?.unwrap_or_default());
+    drop(db);
+    let expected = context.expected(&stored)?;
+    expected.notices.iter().for_each(|notice| ui.notice(notice));
+    let stamp = match (&expected.stamp, &expected.no_stamp) {
+        (Some(stamp), _) if !stamp.text().is_empty() => stamp.text(),
+        (Some(_), _) => return Err(Failure::unknown("no-identity", "a zot without identity uses no stamp")),
+        (None, Some(reason)) => return Err(Failure::unknown("release-without-stamp", reason.clone())),
+        (None, None) => return Err(identity_unknown()),
+    };
+    let mut writer = place.open_writer(WriteToken::for_writing_command(), global.lock_timeout, cancel)?;
+    if !args.force {
+        let stores = context.stores()?;
+        let plan = plan(&stores, Some(writer.reader()), &Scope::default(), global.jobs(), &Silent, cancel)?;
+        refuse_drift(&plan)?;
+    }
+    let before = (!stored.is_empty()).then(|| stored.as_bytes());
+    writer.set_stamp(before, Some(stamp.as_bytes()))?;
+    ui.result(&match global.format {
+        Format::Json => ui::json(&json!({
+            "schema_version": 1,
+            "metadb": { "driver": place.driver(), "location": place.location() },
+            "before": before.map(|_| stored.text()),
+            "stamp": stamp,
+        })),
+        _ => format!("stamp written to {} {}\n  {}\n", place.driver(), clean(&place.location()), clean(&stamp)),
+    });
+    Ok(Exit::Ok)
+}
+
+/// A stamp over records that lag behind storage would make zot serve old data.
+fn refuse_drift(plan: &Plan) -> Result<(), Failure> {
+    let due = plan.new.len() + plan.changed.len() + plan.unreadable.len();
+    if due == 0 && plan.gone.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "refused: the metaDB does not reflect storage ({} to walk, {} gone)",
+        ui::count(due, "repo"),
+        plan.gone.len()
+    );
+    Err(Failure { exit: Exit::Warning, ..Failure::unknown("drift", message) }
+        .hint("`metactl walk` records and stamps; --force stamps all the same"))
+}
+
+/// The failure of commands that cannot do without an identity.
+pub fn identity_unknown() -> Failure {
+    Failure::unknown("identity-unknown", "it is not known which build of zot will start")
+        .hint("name it with --release-tag and --commit, or point --zot-binary at its executable")
+}
+
+fn clear(global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
+    plain_formats(global)?;
+    let context = Context::load_valid(global, Access::Read)?;
+    let place = context.place()?;
+    let stored = match context.open(&place, cancel)? {
+        Some(db) => {
+            check_version(db.as_ref(), &place.location())?;
+            db.stamp()?
+        }
+        None => None,
+    };
+    if let Some(stored) = &stored {
+        let mut writer = place.open_writer(WriteToken::for_writing_command(), global.lock_timeout, cancel)?;
+        writer.set_stamp(Some(stored), None)?;
+    }
+    let before = stored.map(|stored| StoredStamp::new(stored).text().into_owned());
+    ui.result(&match (global.format, &before) {
+        (Format::Json, _) => ui::json(&json!({
+            "schema_version": 1,
+            "metadb": { "driver": place.driver(), "location": place.location() },
+            "before": before,
+            "stamp": null,
+        })),
+        (_, Some(before)) => format!("stamp cleared, zot will walk at its next start\n  was {}\n", clean(before)),
+        (_, None) => "there was no stamp\n".into(),
+    });
+    Ok(Exit::Ok)
+}
+
+/// Formats for monitoring exist where there is a state to monitor.
+pub fn plain_formats(global: &Global) -> Result<(), Failure> {
+    match global.format {
+        Format::Table | Format::Json => Ok(()),
+        Format::Nagios | Format::Prometheus => {
+            Err(Failure::unknown("usage", "this command prints --format table or json only"))
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which storage fields a zot build knows (spec §3.1 and the end of §5.5).
+//!
+//! The hashed text lists every field of the build's types, so the release decides the fingerprint even for a config
+//! that sets none of the newer fields.
+
+use crate::identity::commit::{parse_commit, release_of};
+
+/// The storage fields that differ between builds that stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FieldSet {
+    /// `redirectBlobURL`.
+    pub redirect_blob_url: bool,
+    /// `retention.policies[].keepUntagged`.
+    pub keep_untagged: bool,
+    /// `gcTimeWindow`.
+    pub gc_time_window: bool,
+}
+
+impl FieldSet {
+    /// Release v2.1.18, the first that stamps.
+    pub const V2_1_18: Self = Self { redirect_blob_url: true, keep_untagged: false, gc_time_window: false };
+    /// Releases v2.1.19, v2.1.20 and the main branch up to August 2026.
+    pub const V2_1_19: Self = Self { redirect_blob_url: true, keep_untagged: true, gc_time_window: true };
+    /// The newest layout known.
+    pub const NEWEST: Self = Self::V2_1_19;
+
+    /// Field set of a build by its release tag and commit text; either may be empty.
+    ///
+    /// # Errors
+    /// [`NoStamp`] for builds that neither read nor write a stamp.
+    pub fn for_release(tag: &str, commit: &str) -> Result<FieldSetChoice, NoStamp> {
+        let described = parse_commit(commit).and_then(|found| Some((found.tag?, found.since)));
+        let name = if tag.is_empty() { described.map_or("", |(tag, _)| tag) } else { tag };
+        // The distance counts from the commit's own tag, which a make variable may have made another than `tag`.
+        let distance = described.filter(|(tag, _)| *tag == name).map_or(0, |(_, since)| since);
+        let newest = |notice: String| Ok(FieldSetChoice { fields: Self::NEWEST, notice: Some(notice) });
+        let known = |fields| Ok(FieldSetChoice { fields, notice: None });
+        let Some(release) = release_of(name, "") else {
+            return newest(if name.is_empty() {
+                "the release is unknown; assuming the storage fields of v2.1.19 and later".into()
+            } else {
+                format!("{name:?} is no release tag; assuming the storage fields of v2.1.19 and later")
+            });
+        };
+        let pre_release = name.contains('-');
+        match (release.version, pre_release) {
+            (version, true) if version > (2, 1, 17) => {
+                newest(format!("{name} is a pre-release; assuming the storage fields of v2.1.19 and later"))
+            }
+            ((2, 1, 17), false) if distance >= 11 => known(Self { redirect_blob_url: distance >= 19, ..Self::V2_1_18 }),
+            ((2, 1, 18), _) => {
+                known(Self { keep_untagged: distance >= 11, gc_time_window: distance >= 58, ..Self::V2_1_18 })
+            }
+            ((2, 1, 19 | 20), _) => known(Self::V2_1_19),
+            (version, _) if version < (2, 1, 18) => Err(NoStamp { tag: name.to_owned() }),
+            _ => newest(format!(
+                "{name} is newer than the releases metactl knows (up to v2.1.20); assuming their storage fields"
+            )),
+        }
+    }
+}
+
+/// A field set and what is uncertain about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldSetChoice {
+    /// The fields.
+    pub fields: FieldSet,
+    /// Why they are only an assumption.
+    pub notice: Option<String>,
+}
+
+/// The build is older than the stamp.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("zot {tag} has no fast-restart stamp (the first release with one is v2.1.18)")]
+pub struct NoStamp {
+    /// Release tag.
+    pub tag: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(tag: &str, commit: &str) -> (bool, bool, bool, bool) {
+        let choice = FieldSet::for_release(tag, commit).unwrap();
+        let FieldSet { redirect_blob_url, keep_untagged, gc_time_window } = choice.fields;
+        (redirect_blob_url, keep_untagged, gc_time_window, choice.notice.is_some())
+    }
+
+    #[test]
+    fn releases() {
+        let old = (true, false, false, false);
+        let new = (true, true, true, false);
+        assert_eq!(set("v2.1.18", ""), old);
+        assert_eq!(set("v2.1.18", "v2.1.18-0-g7bb211b"), old);
+        assert_eq!(set("v2.1.18", "v2.1.18-7bb211bcd4352b90f3e99752607fbd1f050bf7ca"), old);
+        assert_eq!(set("", "v2.1.18-7bb211bcd4352b90f3e99752607fbd1f050bf7ca"), old);
+        assert_eq!(set("v2.1.19", ""), new);
+        assert_eq!(set("v2.1.20", "v2.1.20-0-g3b5796d"), new);
+        assert_eq!(set("v2.1.20", "v2.1.20-25-g6d19b445-dirty"), new);
+    }
+
+    #[test]
+    fn main_builds_between_releases() {
+        assert_eq!(set("v2.1.18", "v2.1.18-10-gabcdef0"), (true, false, false, false));
+        assert_eq!(set("v2.1.18", "v2.1.18-11-gabcdef0"), (true, true, false, false));
+        assert_eq!(set("v2.1.18", "v2.1.18-57-gabcdef0-dirty"), (true, true, false, false));
+        assert_eq!(set("v2.1.18", "v2.1.18-58-gabcdef0"), (true, true, true, false));
+        assert_eq!(set("v2.1.17", "v2.1.17-11-g273b1536"), (false, false, false, false));
+        assert_eq!(set("v2.1.17", "v2.1.17-19-g273b1536"), (true, false, false, false));
+        // The tag wins over a commit that talks of another tag.
+        assert_eq!(set("v2.1.18", "v2.1.17-58-gabcdef0"), (true, false, false, false));
+    }
+
+    #[test]
+    fn unknown_and_newer_builds_get_the_newest_fields_with_a_notice() {
+        for (tag, commit) in [
+            ("", ""),
+            ("", "abcdef0"),
+            ("nightly", "x"),
+            ("v2.1.21", ""),
+            ("v3.0.0", ""),
+            ("v2.1.19-rc1", ""),
+            ("v2.2", ""),
+        ] {
+            assert_eq!(set(tag, commit), (true, true, true, true), "{tag} {commit}");
+        }
+    }
+
+    #[test]
+    fn older_builds_have_no_stamp() {
+        for (tag, commit) in [("v2.1.17", ""), ("v2.1.17", "v2.1.17-10-gabcdef0"), ("v2.0.4", ""), ("v1.4.3", "")] {
+            assert!(FieldSet::for_release(tag, commit).is_err(), "{tag} {commit}");
+        }
+    }
+}
