@@ -289,3 +289,40 @@ fn a_missing_manifest_makes_the_repo_partial() {
         assert_eq!(timestamp(raw.get("RepoLastUpdated", "demo").unwrap()).unwrap(), ZERO);
     });
 }
+
+#[test]
+fn records_of_a_newer_zot_are_not_rewritten() {
+    // Field 99, a number: in an image record, and in the signatures of an image.
+    let image = |state: &mut Raw| {
+        let record = [state.get("ImageMeta", M).unwrap(), &[0x98, 0x06, 0x07]].concat();
+        state.put("ImageMeta", M, &record);
+        "ImageMeta"
+    };
+    let signatures = |state: &mut Raw| {
+        let entry = [0x22, 0x08, 0x0a, 0x01, b'k', 0x12, 0x03, 0x98, 0x06, 0x07];
+        let record = [state.get("RepoMeta", "demo").unwrap(), &entry].concat();
+        state.put("RepoMeta", "demo", &record);
+        "RepoMeta"
+    };
+    for (age, path) in [(&image as &dyn Fn(&mut Raw) -> &'static str, "(99)"), (&signatures, "(4.99)")] {
+        on_both(|driver| {
+            let dir = demo(&all());
+            walk(driver, dir.path(), false);
+            let mut state = driver.dump(dir.path());
+            let record = age(&mut state);
+            std::fs::remove_file(driver.place(dir.path()).location()).unwrap();
+            driver.restore(dir.path(), &state);
+            let report = walk(driver, dir.path(), true);
+            assert_eq!(report.failed.len(), 1);
+            let reason = &report.failed[0].reason;
+            assert!(reason.contains("unknown fields") && reason.contains(path) && reason.contains(record), "{reason}");
+            let mut after = driver.dump(dir.path());
+            assert_eq!(timestamp(after.get("RepoLastUpdated", "demo").unwrap()).unwrap(), ZERO);
+            assert_eq!(after.get("Version", "FastRestartStamp"), None);
+            for bucket in ["Version", "RepoLastUpdated"] {
+                after.0.insert(bucket.into(), state.bucket(bucket));
+            }
+            assert_eq!(after, state);
+        });
+    }
+}
