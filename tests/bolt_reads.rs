@@ -1,5 +1,4 @@
-//! What must stay fast and small. Bounds are counted in pages and bytes where that can be done; the timing test is for
-//! optimised builds on a quiet machine.
+//! A lookup must stay small however large the file is: bounds are counted in bytes read, not in time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
 
@@ -9,11 +8,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use bolt_support::*;
 use metactl::cancel::Cancel;
-use metactl::metadb::bolt::{Batch, BoltError, Database, EntryKind, FileLayer, Writer};
+use metactl::metadb::bolt::{Batch, BoltError, Database, EntryKind, FileLayer};
 
 /// Counts the bytes that are read.
 struct Counting {
@@ -87,35 +85,4 @@ fn a_lookup_reads_only_its_path() {
     assert_eq!(keys, 30_000);
     let used = read.swap(0, Ordering::Relaxed);
     assert!(used < size - (28 << 20), "{used} of {size} bytes: the 30 MB of large values are not read");
-}
-
-/// The bulk load of a first walk: 200,000 sorted records of 2 KB in one batch.
-#[test]
-#[ignore = "measures time: cargo test --release --test bolt_speed -- --ignored --nocapture"]
-fn bulk_load() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("meta.db");
-    let mut batch = Batch::new();
-    batch.create_bucket(&[b"ImageMeta"]).unwrap();
-    for n in 0..200_000_u32 {
-        batch.put(&[b"ImageMeta"], format!("sha256:{n:064}").as_bytes(), vec![n as u8; 2_000]).unwrap();
-    }
-    let mut writer = Writer::open(&path, &options(true)).unwrap();
-    let started = Instant::now();
-    writer.commit(&batch).unwrap();
-    let committed = started.elapsed();
-    let started = Instant::now();
-    let report = writer.tx().check().unwrap();
-    let checked = started.elapsed();
-    assert!(report.is_clean() && report.keys == 200_000);
-    drop(batch);
-    let started = Instant::now();
-    let mut batch = Batch::new();
-    for n in (0..200_000_u32).step_by(997) {
-        batch.put(&[b"ImageMeta"], format!("sha256:{n:064}").as_bytes(), vec![9; 2_100]).unwrap();
-    }
-    writer.commit(&batch).unwrap();
-    eprintln!("load {committed:.2?}, check {checked:.2?}, 200 scattered updates {:.2?}", started.elapsed());
-    // 820 MB go to the disk, and how fast that is says little about us. The bound notices quadratic behaviour.
-    assert!(committed < Duration::from_secs(60), "{committed:?}");
 }
