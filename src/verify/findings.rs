@@ -143,8 +143,9 @@ ids! {
     AggregateDiffers "aggregate-differs" Warning true WalkRepo;
     /// Many push times lie within the same seconds, long after the blobs were written: the real ones were lost.
     PushTimeCluster "push-time-cluster" Warning false None;
-    /// The number of stars is not the number of users who starred the repo.
-    StarsDiffer "stars-differ" Warning false None;
+    /// The number of stars is not the number of users who starred the repo. zot itself loses count when a starred repo is
+    /// removed and pushed anew, and nothing depends on it.
+    StarsDiffer "stars-differ" Info false None;
     /// A user's record cannot be decoded.
     UserRecordUndecodable "user-record-undecodable" Critical false None;
     /// A RepoMeta or RepoBlobs record cannot be decoded; zot fails the repo at every start.

@@ -164,10 +164,13 @@ impl Look<'_> {
             Err(_) => {
                 let finding = Finding::new(Id::RecordUndecodable).reference("RepoMeta");
                 seen.findings.push(finding.found("RepoMeta cannot be decoded"));
+                // Nobody knows which images its tags still name.
+                seen.readable = false;
                 return self.storage_alone(listed, seen).map(drop);
             }
         };
         if damaged {
+            seen.readable = false;
             return self.storage_alone(listed, seen).map(drop);
         }
         seen.digests = listed.iter().map(|found| found.digest.clone()).collect();

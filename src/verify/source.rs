@@ -207,7 +207,8 @@ impl Source<'_> {
     /// What the reader gets in place of a blob that cannot be used.
     fn stand_in(&self, seen: &mut Seen, digest: &str) -> Result<Blob, StorageError> {
         seen.bad.insert(digest.to_owned());
-        if self.manifests.contains_key(digest) {
+        // A config can be listed like a manifest, too; an image needs something in its place.
+        if self.manifests.contains_key(digest) && !seen.configs.contains(digest) {
             return Err(StorageError::NotFound { what: digest.to_owned() });
         }
         Ok(Blob { content: b"{}".to_vec(), mtime: None })
