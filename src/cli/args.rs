@@ -29,6 +29,8 @@ pub enum Command {
     /// Bring the metaDB up to what storage holds, then stamp it
     #[command(after_help = EXIT_STATUS)]
     Walk(super::walk::WalkArgs),
+    /// Find every disagreement between storage and metaDB; writes to neither
+    Verify(super::verify::VerifyArgs),
     /// Look at the registry's configuration
     #[command(subcommand)]
     Config(super::config::ConfigCommand),
@@ -178,9 +180,9 @@ pub enum Format {
     Table,
     /// For programs; carries schema_version
     Json,
-    /// For Nagios and Icinga (stamp show)
+    /// For Nagios and Icinga (stamp show, verify)
     Nagios,
-    /// Prometheus' text format (stamp show)
+    /// Prometheus' text format (stamp show, verify)
     Prometheus,
 }
 

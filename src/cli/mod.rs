@@ -6,12 +6,15 @@ mod config;
 mod consent;
 mod context;
 mod exit;
+mod findings;
 mod generate;
+mod memory;
 mod metrics;
 mod render;
 mod signals;
 mod stamp;
 mod ui;
+mod verify;
 mod walk;
 
 use args::{Cli, Command, Format, LogFormat};
@@ -54,6 +57,7 @@ fn run(cli: &Cli, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Stamp(command) => stamp::run(command, &cli.global, ui, cancel),
         Command::Walk(args) => walk::run(args, &cli.global, ui, cancel),
+        Command::Verify(args) => verify::run(args, &cli.global, ui, cancel),
         Command::Config(command) => config::run(command, &cli.global, ui),
         Command::Completions(args) => generate::completions(args, ui),
         Command::Man(args) => generate::man(args, ui),

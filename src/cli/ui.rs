@@ -68,6 +68,13 @@ impl Ui {
         }
     }
 
+    /// Warn: the result stands, something beside it went wrong.
+    pub fn warning(self, text: &str) {
+        if self.quiet == 0 {
+            self.stderr("warning", "33", text);
+        }
+    }
+
     /// Report a failure, and the next step.
     pub fn error(self, text: &str, hint: Option<&str>) {
         if self.quiet < 2 {

@@ -77,7 +77,7 @@ pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<
 }
 
 /// zot would create a missing root; a walk of nothing is more likely a mistake.
-fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
+pub fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
     let stores = context.storage.stores();
     for (key, store) in stores.filter(|(_, store)| store.storage_driver.is_none()) {
         let root = Path::new(&store.root_directory);
@@ -94,7 +94,8 @@ fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn globs(patterns: &[String]) -> Result<Option<GlobSet>, Failure> {
+/// Patterns for repo names; `*` stops at `/`.
+pub fn globs(patterns: &[String]) -> Result<Option<GlobSet>, Failure> {
     if patterns.is_empty() {
         return Ok(None);
     }

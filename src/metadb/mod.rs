@@ -204,6 +204,13 @@ pub trait MetaDb: Send + Sync {
     /// # Errors
     /// If they cannot be listed completely.
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError>;
+
+    /// Every user's UserData record: user id and JSON text (spec §4.5). Drivers that keep users in another form give the
+    /// same members in JSON.
+    ///
+    /// # Errors
+    /// If they cannot be read completely.
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError>;
 }
 
 /// One repo's share of a write.

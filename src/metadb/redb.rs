@@ -197,6 +197,16 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
             Ok(())
         })
     }
+
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
+        self.read(USERS, |table| {
+            for entry in table.iter()? {
+                let (user, data) = entry?;
+                visit(user.value(), data.value());
+            }
+            Ok(())
+        })
+    }
 }
 
 impl MetaDbWriter for RedbWriter {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Str,
     I64,
     I32,
@@ -17,7 +17,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy)]
-enum Field {
+pub enum Field {
     One(Kind),
     Many(Kind),
     Map(Kind),
@@ -26,9 +26,10 @@ enum Field {
 use Field::{Many, Map as MapOf, One};
 use Kind::{Bool, Bytes, I32, I64, Msg, Str, Time};
 
-type Schema = &'static [(u64, &'static str, Field)];
+pub type Schema = &'static [(u64, &'static str, Field)];
 
-fn schema(message: &str) -> Schema {
+/// Fields of a message: number, name, shape.
+pub fn schema(message: &str) -> Schema {
     match message {
         "TagDescriptor" => &[(1, "MediaType", One(Str)), (2, "Digest", One(Str)), (3, "TaggedTimestamp", One(Time))],
         "ImageMeta" => &[

@@ -199,6 +199,24 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
         digests.iter().for_each(|digest| visit(digest));
         Ok(())
     }
+
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
+        // Collected first: a snapshot that a writer disturbs is taken again from the beginning.
+        let users = self.0.with(|tx| {
+            let mut users = Vec::new();
+            if let Some(bucket) = tx.bucket(USERS)? {
+                bucket.for_each(|key, value| -> Result<_, BoltError> {
+                    if let Value::Bytes(value) = value {
+                        users.push((text(key), value.to_vec()));
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
+            Ok(users)
+        })?;
+        users.iter().for_each(|(user, data)| visit(user, data));
+        Ok(())
+    }
 }
 
 impl MetaDbWriter for BoltWriter {

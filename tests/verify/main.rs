@@ -1,0 +1,12 @@
+//! `verify`: what is planted is found, what zot leaves is clean, and nothing is written.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod encode;
+mod planted;
+mod plants;
+mod recorded;
+mod run;
+mod world;
