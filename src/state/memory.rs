@@ -236,7 +236,7 @@ mod tests {
             let mut bytes = memory.encode();
             let at = at.index(bytes.len());
             let _ = RepoMemory::decode(&bytes[..at]);
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             let _ = RepoMemory::decode(&bytes);
         }
     }

@@ -118,7 +118,8 @@ pub fn read(
     // Documents are decoded twice only where decoding them once has failed.
     for careful in [false, true] {
         let source = Source { store, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
-        let outcome = read_repo(&source, repo, rules, cancel);
+        // On this thread alone: findings come in the order of the index.
+        let outcome = read_repo(&source, repo, rules, 1, cancel);
         let seen = source.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match outcome {
             Ok(read) => return Ok(Storage { read, problems: seen.problems, bad: seen.bad }),
