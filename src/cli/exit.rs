@@ -127,6 +127,9 @@ impl From<MetaDbError> for Failure {
                 "keep a copy and restore a backup; if there is none, move the file away and run `metactl walk`: \
                  statistics, stars and API keys are then lost",
             ),
+            MetaDbError::Unclean { .. } => {
+                Self::unknown("unclean", message).hint("nothing is lost: `metactl walk` repairs and completes it")
+            }
             MetaDbError::Version { .. } => Self { exit: Exit::Critical, ..Self::unknown("version", message) }
                 .hint("it was written by another zot; use a metactl that knows this version"),
             MetaDbError::StampChanged { .. } => Self::unknown("stamp-changed", message)
@@ -188,8 +191,16 @@ impl Failure {
         Self::stopped().named(cancel)
     }
 
-    /// With the cause, if this is about having been stopped.
-    pub fn named(self, cancel: &Cancel) -> Self {
+    /// With what every failure has: the cause, if it is about having been stopped, and a next step.
+    pub fn completed(self, cancel: &Cancel) -> Self {
+        let failure = self.named(cancel);
+        if failure.hint.is_some() || failure.reason != "usage" {
+            return failure;
+        }
+        failure.hint("`metactl --help` and `metactl COMMAND --help` list the options")
+    }
+
+    fn named(self, cancel: &Cancel) -> Self {
         if self.reason != "cancelled" || !cancel.timed_out() {
             return self;
         }

@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = run(&cli, ui, &cancel);
-    let exit = outcome.unwrap_or_else(|failure| report(&failure.named(&cancel), global.format, ui));
+    let exit = outcome.unwrap_or_else(|failure| report(&failure.completed(&cancel), global.format, ui));
     signals.reraise();
     ui.delivered(exit).into()
 }

@@ -43,7 +43,8 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// Open an existing file for reading.
     ///
     /// # Errors
-    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Damaged`].
+    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Unclean`] after a writer
+    /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
         let db = redb::ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
@@ -326,9 +327,8 @@ fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError
             MetaDbError::Damaged { location, detail: format!("not a redb file ({source})") }
         }
         redb::Error::Io(source) => MetaDbError::Io { action, location, source: source.into() },
-        redb::Error::RepairAborted => {
-            MetaDbError::Damaged { location, detail: "it was not closed cleanly and could not be repaired".into() }
-        }
+        // Only reading is not allowed to repair.
+        redb::Error::RepairAborted => MetaDbError::Unclean { location },
         error => MetaDbError::Io { action, location, source: error.into() },
     }
 }
