@@ -94,28 +94,24 @@ impl RedbWriter {
     /// # Errors
     /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
     pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
-        let fresh = match present(path) {
-            Ok(()) => false,
-            Err(MetaDbError::Absent { .. }) => true,
-            Err(error) => return Err(error),
-        };
+        match present(path) {
+            Err(MetaDbError::Absent { .. }) => make(path)?,
+            found => found?,
+        }
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
-            let opened = if fresh { create(path) } else { redb::Database::open(path) };
-            match opened {
+            match redb::Database::open(path) {
                 Ok(db) => break db,
-                Err(redb::DatabaseError::DatabaseAlreadyOpen)
-                    if Instant::now() < deadline && !cancel.is_cancelled() =>
-                {
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
+                    return Err(MetaDbError::Cancelled);
+                }
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
                     std::thread::sleep(LOCK_POLL);
                 }
                 Err(error) => return Err(opening(path, error)),
             }
         };
         let db = RedbMetaDb { path: path.to_owned(), db };
-        if fresh {
-            initialise(&db)?;
-        }
         super::check_version(&db, &path.display().to_string())?;
         Ok(Self(db))
     }
@@ -284,7 +280,7 @@ impl Tables<'_> {
     }
 }
 
-/// [`MetaDbError::Absent`] unless there is a file that is not empty.
+/// [`MetaDbError::Absent`] unless there is something.
 fn present(path: &Path) -> Result<(), MetaDbError> {
     let location = || path.display().to_string();
     match std::fs::metadata(path) {
@@ -297,17 +293,35 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
     }
 }
 
-fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
+/// Make a new metaDB. Its name appears when it is complete: a file whose maker was killed half-way would be refused as
+/// damaged, or as one without a version.
+fn make(path: &Path) -> Result<(), MetaDbError> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // The mode must be right from the start: records name users and API keys.
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(redb::StorageError::from)?;
-    redb::Database::create(path)
+    let failed = |source: std::io::Error| failure("create", path, redb::Error::Io(source));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let made = || {
+        // The mode must be right from the start: records name users and API keys.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(failed)?;
+        let db = redb::Database::create(&temporary).map_err(|error| opening(path, error))?;
+        initialise(&RedbMetaDb { path: path.to_owned(), db })?;
+        match std::fs::hard_link(&temporary, path) {
+            // Somebody else was faster: theirs it is.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            // A file system without hard links.
+            Err(_) => std::fs::rename(&temporary, path).map_err(failed),
+            Ok(()) => Ok(()),
+        }
+    };
+    let made = made();
+    let _ = std::fs::remove_file(&temporary);
+    made
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
