@@ -27,8 +27,7 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
     let ConfigCommand::Show = command;
     super::stamp::plain_formats(global)?;
     let context = Context::load(global, Access::Read)?;
-    let mut warnings: Vec<String> =
-        context.problems.iter().map(|problem| format!("zot would refuse: {problem}")).collect();
+    let mut warnings = context.problems.clone();
     warnings.extend(context.metadb.notices.iter().chain(context.storage.notices()).cloned());
     let mut fingerprints = Vec::new();
     for (release, fields) in RELEASES {

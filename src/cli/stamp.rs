@@ -86,6 +86,7 @@ impl<'a> Shown<'a> {
             Some(Verdict::Stale) => "stale",
             Some(Verdict::Absent) => "absent",
             Some(Verdict::NothingExpected) => "none-expected",
+            None if self.expected.no_stamp.is_some() => "none-expected",
             None if self.stored.is_empty() => "absent",
             None => "unknown",
         }
@@ -178,8 +179,9 @@ impl<'a> Shown<'a> {
 
 /// Part by part, as in a diff: one below the other, so that two fingerprints fit 80 columns.
 fn parts(comparison: &Comparison, ui: Ui) -> String {
+    let absent = comparison.verdict == Verdict::Absent;
     let mut out = String::new();
-    let mut differs = false;
+    let mut add = |name: &str, what: &str| out.push_str(&format!("{name:11} {what}\n"));
     for found in &comparison.parts {
         let name = match found.part {
             Part::ReleaseTag => "release tag",
@@ -187,16 +189,20 @@ fn parts(comparison: &Comparison, ui: Ui) -> String {
             Part::Fingerprint => "fingerprint",
         };
         let (stored, expected) = (clean(or_dash(&found.stored)), clean(or_dash(&found.expected)));
-        if found.equal {
-            out.push_str(&format!("{name:11}   {expected}\n"));
-        } else {
-            differs = true;
-            out.push_str(&format!("{name:11} {}\n", paint(ui, "31", &format!("- {stored}"))));
-            out.push_str(&format!("{:11} {}\n", "", paint(ui, "32", &format!("+ {expected}"))));
+        let expected_line = paint(ui, "32", &format!("+ {expected}"));
+        match (absent, found.equal) {
+            (true, _) => add(name, &expected_line),
+            (false, true) => add(name, &format!("  {expected}")),
+            (false, false) => {
+                add(name, &paint(ui, "31", &format!("- {stored}")));
+                add("", &expected_line);
+            }
         }
     }
-    if differs {
-        out.push_str(&format!("{:11} {}\n", "", paint(ui, "2", "- stored  + expected")));
+    match (absent, comparison.parts.iter().all(|found| found.equal)) {
+        (true, _) => add("", &paint(ui, "2", "nothing stored, + expected")),
+        (false, true) => {}
+        (false, false) => add("", &paint(ui, "2", "- stored, + expected")),
     }
     out
 }
