@@ -4,10 +4,9 @@ use super::args::{Format, Global};
 use super::context::{Access, Context, Expected};
 use super::exit::{EXIT_STATUS, Exit, Failure};
 use super::metrics::Metrics;
-use super::render::{cell, lines, table, tinted};
+use super::render::paint;
 use super::ui::{self, Ui, clean};
 use clap::{Args, Subcommand};
-use comfy_table::Color;
 use metactl::cancel::Cancel;
 use metactl::decision::{self, Decision, Facts};
 use metactl::metadb::{Place, WriteToken, check_version};
@@ -87,6 +86,7 @@ impl<'a> Shown<'a> {
             Some(Verdict::Stale) => "stale",
             Some(Verdict::Absent) => "absent",
             Some(Verdict::NothingExpected) => "none-expected",
+            None if self.expected.no_stamp.is_some() => "none-expected",
             None if self.stored.is_empty() => "absent",
             None => "unknown",
         }
@@ -146,40 +146,18 @@ impl<'a> Shown<'a> {
         if let Some(identity) = &self.expected.identity {
             out.push_str(&format!("build    {}\n", clean(&identity.source.to_string())));
         }
-        let (color, verdict) = match self.exit() {
-            Exit::Ok => (Color::Green, self.verdict()),
-            _ => (Color::Yellow, self.verdict()),
-        };
-        let mut parts = table(ui, &["", "stored", "expected", ""]);
+        out.push('\n');
         match &self.comparison {
-            Some(comparison) => {
-                for found in &comparison.parts {
-                    let (mark, color) = if found.equal { ("=", Color::Green) } else { ("≠", Color::Yellow) };
-                    let name = match found.part {
-                        Part::ReleaseTag => "release tag",
-                        Part::Commit => "commit",
-                        Part::Fingerprint => "fingerprint",
-                    };
-                    parts.add_row(vec![
-                        cell(name),
-                        cell(or_dash(&found.stored)),
-                        cell(or_dash(&found.expected)),
-                        tinted(mark, color),
-                    ]);
-                }
-            }
+            Some(comparison) => out.push_str(&parts(comparison, ui)),
             None => {
-                let stored = self.stored.text();
                 let unknown = self.expected.no_stamp.as_deref().unwrap_or("unknown build");
-                parts.add_row(vec![cell("stamp"), cell(or_dash(&stored)), cell(unknown)]);
+                out.push_str(&format!("stored   {}\n", clean(or_dash(&self.stored.text()))));
+                out.push_str(&format!("expected {}\n", clean(unknown)));
             }
         }
-        out.push('\n');
-        out.push_str(&lines(&parts));
-        let mut verdict_line = table(ui, &[]);
-        verdict_line.add_row(vec![tinted(&format!("stamp {verdict}:"), color), cell(self.decision.sentence())]);
-        out.push('\n');
-        out.push_str(lines(&verdict_line).trim_start());
+        let color = if self.exit() == Exit::Ok { "32" } else { "33" };
+        let verdict = paint(ui, color, &format!("stamp {}", self.verdict()));
+        out.push_str(&format!("\n{verdict}: {}\n", self.decision.sentence()));
         out
     }
 
@@ -197,6 +175,36 @@ impl<'a> Shown<'a> {
             .success("stamp show");
         metrics
     }
+}
+
+/// Part by part, as in a diff: one below the other, so that two fingerprints fit 80 columns.
+fn parts(comparison: &Comparison, ui: Ui) -> String {
+    let absent = comparison.verdict == Verdict::Absent;
+    let mut out = String::new();
+    let mut add = |name: &str, what: &str| out.push_str(&format!("{name:11} {what}\n"));
+    for found in &comparison.parts {
+        let name = match found.part {
+            Part::ReleaseTag => "release tag",
+            Part::Commit => "commit",
+            Part::Fingerprint => "fingerprint",
+        };
+        let (stored, expected) = (clean(or_dash(&found.stored)), clean(or_dash(&found.expected)));
+        let expected_line = paint(ui, "32", &format!("+ {expected}"));
+        match (absent, found.equal) {
+            (true, _) => add(name, &expected_line),
+            (false, true) => add(name, &format!("  {expected}")),
+            (false, false) => {
+                add(name, &paint(ui, "31", &format!("- {stored}")));
+                add("", &expected_line);
+            }
+        }
+    }
+    match (absent, comparison.parts.iter().all(|found| found.equal)) {
+        (true, _) => add("", &paint(ui, "2", "nothing stored, + expected")),
+        (false, true) => {}
+        (false, false) => add("", &paint(ui, "2", "- stored, + expected")),
+    }
+    out
 }
 
 fn or_dash(text: &str) -> &str {
@@ -227,11 +235,12 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
         }
         Format::Prometheus => metrics.text().to_owned(),
     });
-    if let Some(path) = &global.metrics_file {
-        metrics.write(path)?;
-    }
     let checked = args.check || global.format == Format::Nagios;
-    Ok(if checked { shown.exit() } else { Exit::Ok })
+    let exit = if checked { shown.exit() } else { Exit::Ok };
+    Ok(match &global.metrics_file {
+        Some(path) => metrics.write_beside(path, ui, exit),
+        None => exit,
+    })
 }
 
 fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
@@ -328,7 +337,8 @@ pub fn plain_formats(global: &Global) -> Result<(), Failure> {
     match global.format {
         Format::Table | Format::Json => Ok(()),
         Format::Nagios | Format::Prometheus => {
-            Err(Failure::unknown("usage", "this command prints --format table or json only"))
+            Err(Failure::unknown("usage", "this command prints --format table or json only")
+                .hint("`stamp show` has --format nagios and prometheus; `walk` has --metrics-file"))
         }
     }
 }

@@ -131,6 +131,12 @@ pub enum MetaDbError {
         /// What is wrong.
         detail: String,
     },
+    /// A writer did not come to its end. The next one repairs it; readers change nothing, so they cannot.
+    #[error("metaDB {location} was not closed cleanly and must be repaired before it can be read")]
+    Unclean {
+        /// Place.
+        location: String,
+    },
     /// Its schema is not [`SCHEMA`].
     #[error("metaDB {location} has schema version {found:?}, this metactl knows only \"V1\"")]
     Version {

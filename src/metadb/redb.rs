@@ -43,7 +43,8 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// Open an existing file for reading.
     ///
     /// # Errors
-    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Damaged`].
+    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Unclean`] after a writer
+    /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
         let db = redb::ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
@@ -98,18 +99,27 @@ impl RedbWriter {
     ///
     /// # Errors
     /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
+<<<<<<< HEAD
     pub fn open(token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
         if matches!(present(path), Err(MetaDbError::Absent { .. })) {
             create(path)?;
         }
         present(path)?;
+=======
+    pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
+        match present(path) {
+            Err(MetaDbError::Absent { .. }) => make(path)?,
+            found => found?,
+        }
+>>>>>>> cli
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
             match redb::Database::open(path) {
                 Ok(db) => break db,
-                Err(redb::DatabaseError::DatabaseAlreadyOpen)
-                    if Instant::now() < deadline && !cancel.is_cancelled() =>
-                {
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
+                    return Err(MetaDbError::Cancelled);
+                }
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
                     std::thread::sleep(LOCK_POLL);
                 }
                 Err(error) => return Err(opening(path, error)),
@@ -125,9 +135,12 @@ impl RedbWriter {
     /// As [`RedbWriter::open`], without those of the lock.
     pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
         let db = RedbMetaDb { path: path.to_owned(), db };
+<<<<<<< HEAD
         if db.is_blank()? {
             initialise(&db)?;
         }
+=======
+>>>>>>> cli
         super::check_version(&db, &path.display().to_string())?;
         Ok(Self(db))
     }
@@ -306,7 +319,7 @@ impl Tables<'_> {
     }
 }
 
-/// [`MetaDbError::Absent`] unless there is a file that is not empty.
+/// [`MetaDbError::Absent`] unless there is something.
 fn present(path: &Path) -> Result<(), MetaDbError> {
     let location = || path.display().to_string();
     match std::fs::metadata(path) {
@@ -320,6 +333,7 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
     }
 }
 
+<<<<<<< HEAD
 /// Make an empty metaDB at `path`, whole or not at all: redb refuses a file whose creation was cut short, and nobody but
 /// the operator could tell that from a damaged one. So it is made under another name first.
 fn create(path: &Path) -> Result<(), MetaDbError> {
@@ -364,6 +378,37 @@ fn place(made: &Path, path: &Path) -> std::io::Result<()> {
         Err(_) => std::fs::rename(made, path),
         Ok(()) => Ok(()),
     }
+=======
+/// Make a new metaDB. Its name appears when it is complete: a file whose maker was killed half-way would be refused as
+/// damaged, or as one without a version.
+fn make(path: &Path) -> Result<(), MetaDbError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source: std::io::Error| failure("create", path, redb::Error::Io(source));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let made = || {
+        // The mode must be right from the start: records name users and API keys.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(failed)?;
+        let db = redb::Database::create(&temporary).map_err(|error| opening(path, error))?;
+        initialise(&RedbMetaDb { path: path.to_owned(), db })?;
+        match std::fs::hard_link(&temporary, path) {
+            // Somebody else was faster: theirs it is.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            // A file system without hard links.
+            Err(_) => std::fs::rename(&temporary, path).map_err(failed),
+            Ok(()) => Ok(()),
+        }
+    };
+    let made = made();
+    let _ = std::fs::remove_file(&temporary);
+    made
+>>>>>>> cli
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
@@ -383,9 +428,8 @@ fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError
             MetaDbError::Damaged { location, detail: format!("not a redb file ({source})") }
         }
         redb::Error::Io(source) => MetaDbError::Io { action, location, source: source.into() },
-        redb::Error::RepairAborted => {
-            MetaDbError::Damaged { location, detail: "it was not closed cleanly and could not be repaired".into() }
-        }
+        // Only reading is not allowed to repair.
+        redb::Error::RepairAborted => MetaDbError::Unclean { location },
         error => MetaDbError::Io { action, location, source: error.into() },
     }
 }

@@ -329,3 +329,21 @@ pub fn unbase64(text: &str) -> Vec<u8> {
 pub fn unhex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
+
+/// [`decode`] without the instants that a walk gives to what it sees for the first time.
+pub fn decode_timeless(raw: &super::driver::Raw) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("TaggedTimestamp");
+                fields.remove("<bucket>RepoLastUpdated");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut state = decode(raw);
+    strip(&mut state);
+    state
+}
