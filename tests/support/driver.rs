@@ -1,4 +1,4 @@
-//! Both metaDB files raw: every bucket and table with its bytes, read and written without the driver under test.
+//! metaDBs raw: every bucket and table with its bytes, read and written without the driver under test.
 
 use metactl::cancel::Cancel;
 use metactl::metadb::Place;
@@ -43,14 +43,17 @@ impl Raw {
     }
 }
 
-/// Which file format.
+/// Which kind of metaDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     Bolt,
     Redb,
+    /// A plain server at this port; every store has a prefix of its own.
+    Redis(u16),
 }
 
 impl Driver {
+    /// Those that need nothing else.
     pub const BOTH: [Self; 2] = [Self::Bolt, Self::Redb];
 
     /// The metaDB's usual place below a store's root.
@@ -58,11 +61,15 @@ impl Driver {
         match self {
             Self::Bolt => Place::Bolt(root.join("meta.db")),
             Self::Redb => Place::Redb(root.join("meta.redb")),
+            Self::Redis(port) => Place::parse(&format!("redis://127.0.0.1:{port}?keyprefix={}", prefix(root))).unwrap(),
         }
     }
 
     /// Everything in the metaDB at `root`; nothing if there is none.
     pub fn dump(self, root: &Path) -> Raw {
+        if let Self::Redis(port) = self {
+            return super::redis::dump(&mut super::redis::client(&format!("redis://127.0.0.1:{port}")), &prefix(root));
+        }
         match self.place(root) {
             Place::Bolt(path) if path.exists() => dump_bolt(&Database::open(&path).unwrap()),
             Place::Redb(path) if path.exists() => dump_redb(&redb::ReadOnlyDatabase::open(path).unwrap()),
@@ -75,8 +82,18 @@ impl Driver {
         match self.place(root) {
             Place::Bolt(path) => restore_bolt(&path, content),
             Place::Redb(path) => restore_redb(&redb::Database::create(path).unwrap(), content),
+            Place::Redis(_) => {
+                let Self::Redis(port) = self else { return };
+                let mut client = super::redis::client(&format!("redis://127.0.0.1:{port}"));
+                super::redis::restore(&mut client, &prefix(root), content);
+            }
         }
     }
+}
+
+/// The prefix of the keys of a store: its temporary directory's name, which is unique.
+fn prefix(root: &Path) -> String {
+    root.parent().unwrap().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned()
 }
 
 /// Everything in a BoltDB file.

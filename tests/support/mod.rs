@@ -7,5 +7,6 @@ pub mod driver;
 pub mod equality;
 pub mod model;
 pub mod records;
+pub mod redis;
 pub mod store;
 pub mod walk;

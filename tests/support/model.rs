@@ -32,13 +32,7 @@ pub struct Model<'a> {
 pub type Records = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// The records after a walk of `storage` over `prior`; `None` if they cannot be decoded.
-pub fn walk(
-    repo: &str,
-    prior: &RepoState,
-    storage: &RepoEntries,
-    clock: Clock,
-    rules: Rules,
-) -> Option<Records> {
+pub fn walk(repo: &str, prior: &RepoState, storage: &RepoEntries, clock: Clock, rules: Rules) -> Option<Records> {
     let mut model =
         Model { repo, clock, rules, meta: prior.meta.clone(), blobs: prior.blobs.clone(), verdicts: HashMap::new() };
     model.reset(&storage.tags)?;

@@ -99,7 +99,7 @@ impl Case {
         let path = root.join("meta.db");
         std::fs::write(&path, file).unwrap();
         let before = Driver::Bolt.dump(root);
-        if driver == Driver::Redb {
+        if driver != Driver::Bolt {
             std::fs::remove_file(path).unwrap();
             driver.restore(root, &before);
         }
