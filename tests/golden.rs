@@ -16,17 +16,17 @@ use support::driver::{Driver, Raw};
 use support::equality::{differences, normal, strict};
 use support::model;
 use support::records::{decode, message, unhex};
-use support::redis::Server;
+use support::setups;
 use support::walk::{Case, STAMP, stores, walk};
 
 /// How many walks are recorded; an empty directory must not pass.
 const WALKS: usize = 135;
 
 /// Looks at one recorded walk on one driver.
-type Check = fn(&Case, Driver, &Path) -> Vec<String>;
+type Check = fn(&Case, Driver<'_>, &Path) -> Vec<String>;
 
 /// Run `check` on every recorded walk and driver, and report everything that fails at once.
-fn every_case(drivers: &[Driver], check: Check) {
+fn every_case(drivers: &[Driver<'_>], check: Check) {
     let cases = Case::all();
     assert_eq!(cases.len(), WALKS);
     let run = |case: &Case, driver: Driver| {
@@ -126,7 +126,7 @@ fn exact_images(case: &Case, after: &Raw) -> Vec<String> {
         .collect()
 }
 
-fn leaves_what_zot_left(case: &Case, driver: Driver, root: &Path) -> Vec<String> {
+fn leaves_what_zot_left(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
     let before = case.set_up(driver, root);
     let report = walk(driver, root, false);
     compare(case, &before, &driver.dump(root), &report)
@@ -140,8 +140,36 @@ fn every_recorded_walk_leaves_what_zot_left() {
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn every_recorded_walk_leaves_what_zot_left_on_redis() {
-    let server = Server::start(&[]);
-    every_case(&[Driver::Redis(server.port)], leaves_what_zot_left);
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_a_user_with_least_rights() {
+    let setup = setups::least_rights();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_tls_with_client_certificates() {
+    let setup = setups::tls();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_a_cluster() {
+    let setup = setups::cluster();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_sentinel() {
+    let setup = setups::sentinel();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
 }
 
 /// What [`model`] makes of the state `before`, for every repo that the walk to `after` has read: a model that the
@@ -186,7 +214,7 @@ fn settled(state: &Raw) -> Raw {
     out
 }
 
-fn changes_nothing_again(case: &Case, driver: Driver, root: &Path) -> Vec<String> {
+fn changes_nothing_again(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
     let before = case.set_up(driver, root);
     walk(driver, root, false);
     let first = driver.dump(root);
@@ -215,11 +243,11 @@ fn a_second_walk_changes_nothing() {
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn a_second_walk_changes_nothing_on_redis() {
-    let server = Server::start(&[]);
-    every_case(&[Driver::Redis(server.port)], changes_nothing_again);
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], changes_nothing_again);
 }
 
-fn agrees_with_the_model_and_settles(case: &Case, driver: Driver, root: &Path) -> Vec<String> {
+fn agrees_with_the_model_and_settles(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
     case.set_up(driver, root);
     walk(driver, root, false);
     let mut states = vec![driver.dump(root)];
@@ -254,6 +282,6 @@ fn forced_walks_agree_with_the_model_and_settle() {
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn forced_walks_agree_with_the_model_and_settle_on_redis() {
-    let server = Server::start(&[]);
-    every_case(&[Driver::Redis(server.port)], agrees_with_the_model_and_settles);
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], agrees_with_the_model_and_settles);
 }

@@ -44,15 +44,25 @@ impl Raw {
 }
 
 /// Which kind of metaDB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
+#[derive(Clone, Copy)]
+pub enum Driver<'a> {
     Bolt,
     Redb,
-    /// A plain server at this port; every store has a prefix of its own.
-    Redis(u16),
+    /// Every store has a prefix of its own.
+    Redis(&'a super::setups::Setup),
 }
 
-impl Driver {
+impl std::fmt::Debug for Driver<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bolt => "Bolt",
+            Self::Redb => "Redb",
+            Self::Redis(_) => "Redis",
+        })
+    }
+}
+
+impl Driver<'_> {
     /// Those that need nothing else.
     pub const BOTH: [Self; 2] = [Self::Bolt, Self::Redb];
 
@@ -61,14 +71,14 @@ impl Driver {
         match self {
             Self::Bolt => Place::Bolt(root.join("meta.db")),
             Self::Redb => Place::Redb(root.join("meta.redb")),
-            Self::Redis(port) => Place::parse(&format!("redis://127.0.0.1:{port}?keyprefix={}", prefix(root))).unwrap(),
+            Self::Redis(setup) => setup.place(&prefix(setup.tag, root)),
         }
     }
 
     /// Everything in the metaDB at `root`; nothing if there is none.
     pub fn dump(self, root: &Path) -> Raw {
-        if let Self::Redis(port) = self {
-            return super::redis::dump(&mut super::redis::client(&format!("redis://127.0.0.1:{port}")), &prefix(root));
+        if let Self::Redis(setup) = self {
+            return super::redis::dump(&mut super::redis::client(&setup.admin), &prefix(setup.tag, root));
         }
         match self.place(root) {
             Place::Bolt(path) if path.exists() => dump_bolt(&Database::open(&path).unwrap()),
@@ -83,17 +93,18 @@ impl Driver {
             Place::Bolt(path) => restore_bolt(&path, content),
             Place::Redb(path) => restore_redb(&redb::Database::create(path).unwrap(), content),
             Place::Redis(_) => {
-                let Self::Redis(port) = self else { return };
-                let mut client = super::redis::client(&format!("redis://127.0.0.1:{port}"));
-                super::redis::restore(&mut client, &prefix(root), content);
+                let Self::Redis(setup) = self else { return };
+                let mut client = super::redis::client(&setup.admin);
+                super::redis::restore(&mut client, &prefix(setup.tag, root), content);
             }
         }
     }
 }
 
 /// The prefix of the keys of a store: its temporary directory's name, which is unique.
-fn prefix(root: &Path) -> String {
-    root.parent().unwrap().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned()
+fn prefix(tag: &str, root: &Path) -> String {
+    let directory = root.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    format!("{tag}{}", directory.trim_start_matches('.'))
 }
 
 /// Everything in a BoltDB file.

@@ -8,5 +8,6 @@ pub mod equality;
 pub mod model;
 pub mod records;
 pub mod redis;
+pub mod setups;
 pub mod store;
 pub mod walk;

@@ -46,6 +46,8 @@ pub struct Server {
     pub dir: TempDir,
     child: Child,
     arguments: Vec<String>,
+    /// Files that it reads.
+    pub keep: Option<TempDir>,
 }
 
 impl Server {
@@ -60,7 +62,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(dir.path(), &arguments);
-        let mut server = Self { port, dir, child, arguments };
+        let mut server = Self { port, dir, child, arguments, keep: None };
         server.wait();
         server
     }

@@ -138,6 +138,7 @@ impl Fault {
         };
         match self {
             Self::Link(detail) => MetaDbError::Unreachable { location, detail: after(detail) },
+            Self::Setting(detail) | Self::Protocol(detail) => MetaDbError::Unreachable { location, detail },
             Self::Passing(code, detail) if code == "MOVED" || code == "ASK" => {
                 MetaDbError::Cluster { location, detail: after(detail) }
             }
@@ -152,9 +153,7 @@ impl Fault {
             Self::Slots(detail) => MetaDbError::Cluster { location, detail },
             Self::Lost(detail) => MetaDbError::Lost { location, detail: detail.into() },
             Self::Cancelled => MetaDbError::Cancelled,
-            Self::Setting(detail) | Self::Protocol(detail) | Self::Other(detail) => {
-                MetaDbError::Io { action, location, source: detail.into() }
-            }
+            Self::Other(detail) => MetaDbError::Io { action, location, source: detail.into() },
         }
     }
 }
