@@ -1,4 +1,4 @@
-//! Recorded results of zot's own walk, replayed on both embedded drivers: the same storage and the same prior metaDB
+//! Recorded results of zot's own walk, replayed on every driver: the same storage and the same prior metaDB
 //! must leave a metaDB that zot cannot tell from its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -16,13 +16,17 @@ use support::driver::{Driver, Raw};
 use support::equality::{differences, normal, strict};
 use support::model;
 use support::records::{decode, message, unhex};
+use support::setups;
 use support::walk::{Case, STAMP, stores, walk};
 
 /// How many walks are recorded; an empty directory must not pass.
 const WALKS: usize = 135;
 
+/// Looks at one recorded walk on one driver.
+type Check = fn(&Case, Driver<'_>, &Path) -> Vec<String>;
+
 /// Run `check` on every recorded walk and driver, and report everything that fails at once.
-fn every_case(check: impl Fn(&Case, Driver, &Path) -> Vec<String> + Sync) {
+fn every_case(drivers: &[Driver<'_>], check: Check) {
     let cases = Case::all();
     assert_eq!(cases.len(), WALKS);
     let run = |case: &Case, driver: Driver| {
@@ -37,7 +41,7 @@ fn every_case(check: impl Fn(&Case, Driver, &Path) -> Vec<String> + Sync) {
             .map(|cases| {
                 let run = &run;
                 threads.spawn(move || {
-                    cases.iter().flat_map(|case| Driver::BOTH.map(|driver| run(case, driver))).flatten().collect()
+                    cases.iter().flat_map(|case| drivers.iter().flat_map(|driver| run(case, *driver))).collect()
                 })
             })
             .collect();
@@ -122,13 +126,50 @@ fn exact_images(case: &Case, after: &Raw) -> Vec<String> {
         .collect()
 }
 
+fn leaves_what_zot_left(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
+    let before = case.set_up(driver, root);
+    let report = walk(driver, root, false);
+    compare(case, &before, &driver.dump(root), &report)
+}
+
 #[test]
 fn every_recorded_walk_leaves_what_zot_left() {
-    every_case(|case, driver, root| {
-        let before = case.set_up(driver, root);
-        let report = walk(driver, root, false);
-        compare(case, &before, &driver.dump(root), &report)
-    });
+    every_case(&Driver::BOTH, leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_on_redis() {
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_a_user_with_least_rights() {
+    let setup = setups::least_rights();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_tls_with_client_certificates() {
+    let setup = setups::tls();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_a_cluster() {
+    let setup = setups::cluster();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_recorded_walk_leaves_what_zot_left_with_sentinel() {
+    let setup = setups::sentinel();
+    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
 }
 
 /// What [`model`] makes of the state `before`, for every repo that the walk to `after` has read: a model that the
@@ -173,56 +214,74 @@ fn settled(state: &Raw) -> Raw {
     out
 }
 
+fn changes_nothing_again(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
+    let before = case.set_up(driver, root);
+    walk(driver, root, false);
+    let first = driver.dump(root);
+    let mut problems = against_model(root, &before, &first);
+    let report = walk(driver, root, false);
+    let second = driver.dump(root);
+    if settled(&first) != settled(&second) {
+        problems.push(format!("changed: {:?}", differences(&decode(&settled(&first)), &decode(&settled(&second)))));
+    }
+    if report.complete() != case.complete {
+        problems.push(format!("the second walk is complete: {}", report.complete()));
+    }
+    problems.extend(against_model(root, &first, &second));
+    walk(driver, root, false);
+    if driver.dump(root) != second {
+        problems.push("the third walk changed something".into());
+    }
+    problems
+}
+
 #[test]
 fn a_second_walk_changes_nothing() {
-    every_case(|case, driver, root| {
-        let before = case.set_up(driver, root);
-        walk(driver, root, false);
-        let first = driver.dump(root);
-        let mut problems = against_model(root, &before, &first);
-        let report = walk(driver, root, false);
-        let second = driver.dump(root);
-        if settled(&first) != settled(&second) {
-            problems.push(format!("changed: {:?}", differences(&decode(&settled(&first)), &decode(&settled(&second)))));
+    every_case(&Driver::BOTH, changes_nothing_again);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn a_second_walk_changes_nothing_on_redis() {
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], changes_nothing_again);
+}
+
+fn agrees_with_the_model_and_settles(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
+    case.set_up(driver, root);
+    walk(driver, root, false);
+    let mut states = vec![driver.dump(root)];
+    for _ in 0..3 {
+        let report = walk(driver, root, true);
+        states.push(driver.dump(root));
+        if report.complete() != case.complete || report.unchanged > 0 {
+            return vec![format!("forced walk: {report:?}")];
         }
-        if report.complete() != case.complete {
-            problems.push(format!("the second walk is complete: {}", report.complete()));
-        }
-        problems.extend(against_model(root, &first, &second));
-        walk(driver, root, false);
-        if driver.dump(root) != second {
-            problems.push("the third walk changed something".into());
-        }
-        problems
-    });
+    }
+    let mut problems: Vec<String> =
+        states.windows(2).flat_map(|pair| against_model(root, &pair[0], &pair[1])).collect();
+    // Only the instant of the reading may differ, and zot's placeholders in a record that the first one made anew.
+    let timeless = |state: &Raw| {
+        let mut state = state.clone();
+        state.0.remove("RepoLastUpdated");
+        state
+    };
+    let lines = differences(&normal(&decode(&states[1]), &json!({})), &normal(&decode(&states[2]), &json!({})));
+    problems.extend(lines.into_iter().map(|line| format!("forced again: {line}")));
+    if timeless(&states[2]) != timeless(&states[3]) {
+        problems.push("a third forced walk changed something".into());
+    }
+    problems
 }
 
 #[test]
 fn forced_walks_agree_with_the_model_and_settle() {
-    every_case(|case, driver, root| {
-        case.set_up(driver, root);
-        walk(driver, root, false);
-        let mut states = vec![driver.dump(root)];
-        for _ in 0..3 {
-            let report = walk(driver, root, true);
-            states.push(driver.dump(root));
-            if report.complete() != case.complete || report.unchanged > 0 {
-                return vec![format!("forced walk: {report:?}")];
-            }
-        }
-        let mut problems: Vec<String> =
-            states.windows(2).flat_map(|pair| against_model(root, &pair[0], &pair[1])).collect();
-        // Only the instant of the reading may differ, and zot's placeholders in a record that the first one made anew.
-        let timeless = |state: &Raw| {
-            let mut state = state.clone();
-            state.0.remove("RepoLastUpdated");
-            state
-        };
-        let lines = differences(&normal(&decode(&states[1]), &json!({})), &normal(&decode(&states[2]), &json!({})));
-        problems.extend(lines.into_iter().map(|line| format!("forced again: {line}")));
-        if timeless(&states[2]) != timeless(&states[3]) {
-            problems.push("a third forced walk changed something".into());
-        }
-        problems
-    });
+    every_case(&Driver::BOTH, agrees_with_the_model_and_settles);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn forced_walks_agree_with_the_model_and_settle_on_redis() {
+    let setup = setups::plain();
+    every_case(&[Driver::Redis(&setup)], agrees_with_the_model_and_settles);
 }

@@ -34,7 +34,7 @@ fn stamped(sandbox: &Sandbox) -> bool {
 }
 
 fn sound(driver: Driver, root: &Path) {
-    if driver == Driver::Bolt {
+    if matches!(driver, Driver::Bolt) {
         let report = check_bolt(&Database::open(&root.join("meta.db")).unwrap());
         assert!(report.problems.is_empty(), "{report:?}");
     }
@@ -167,7 +167,7 @@ fn repo(state: &Raw, name: &[u8]) -> [Option<Vec<u8>>; 2] {
 
 /// A store and two states of its metaDB: as it is before the walk that is killed, and as that walk would leave it.
 struct Crash {
-    driver: Driver,
+    driver: Driver<'static>,
     sandbox: Sandbox,
     before: Raw,
     base: Option<Vec<u8>>,
@@ -178,9 +178,9 @@ struct Crash {
 impl Crash {
     const REPOS: usize = 60;
 
-    fn new(driver: Driver, full: bool) -> Self {
+    fn new(driver: Driver<'static>, full: bool) -> Self {
         let sandbox = Sandbox::new(|root| store(root, Self::REPOS));
-        if driver == Driver::Redb {
+        if matches!(driver, Driver::Redb) {
             sandbox.configure(&json!({"cacheDriver": {"name": "redb"}}));
         }
         let mut crash =
@@ -213,7 +213,7 @@ impl Crash {
     }
 
     fn file(&self) -> std::path::PathBuf {
-        self.sandbox.root.join(if self.driver == Driver::Bolt { "meta.db" } else { "meta.redb" })
+        self.sandbox.root.join(if matches!(self.driver, Driver::Bolt) { "meta.db" } else { "meta.redb" })
     }
 
     /// Kill a walk after `delay`. Whether it had done something by then, and not all.
@@ -227,7 +227,7 @@ impl Crash {
         kill(pid(&child), Signal::KILL);
         finish(child);
 
-        if self.driver == Driver::Redb && self.file().exists() {
+        if matches!(self.driver, Driver::Redb) && self.file().exists() {
             let show = self.sandbox.run(&["stamp", "show", "--format", "json"]);
             assert!(show.code == Some(0) || show.json()["error"]["reason"] == "unclean", "{show:?}");
             // Repairs it, as every writer does.
@@ -238,7 +238,7 @@ impl Crash {
             Err(MetaDbError::Absent { .. }) => Raw::default(),
             Err(error) => panic!("{:?} {delay:?}: {error}", self.driver),
         };
-        if self.driver == Driver::Bolt && !found.0.is_empty() {
+        if matches!(self.driver, Driver::Bolt) && !found.0.is_empty() {
             sound(self.driver, &self.sandbox.root);
         }
         if self.base.is_some() {

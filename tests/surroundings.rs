@@ -178,7 +178,7 @@ fn a_full_disk_leaves_a_sound_unstamped_metadb() {
             let after = sandbox.dir.path().join("after");
             let at = |driver: Driver| {
                 fs::copy(&after, sandbox.root.join(file)).unwrap();
-                if driver == Driver::Redb {
+                if matches!(driver, Driver::Redb) {
                     // Repairs what was not closed cleanly, as the next walk does.
                     drop(redb::Database::open(sandbox.root.join(file)).unwrap());
                 }

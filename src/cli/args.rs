@@ -63,9 +63,21 @@ pub struct Global {
     )]
     pub config: PathBuf,
 
-    /// Use this metaDB instead of the configured one: bolt:PATH or redb:PATH
+    /// Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL
     #[arg(long, global = true, env = "METACTL_METADB", hide_env_values = true, value_name = "URL", help_heading = REGISTRY)]
     pub metadb: Option<String>,
+
+    /// Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system's
+    #[arg(long, global = true, env = "METACTL_REDIS_CA_FILE", hide_env_values = true, value_name = "FILE", help_heading = REGISTRY)]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// Client certificate (PEM) for a Redis metaDB with TLS
+    #[arg(long, global = true, env = "METACTL_REDIS_CERT_FILE", hide_env_values = true, value_name = "FILE", requires = "redis_key_file", help_heading = REGISTRY)]
+    pub redis_cert_file: Option<PathBuf>,
+
+    /// Key (PEM) of that certificate
+    #[arg(long, global = true, env = "METACTL_REDIS_KEY_FILE", hide_env_values = true, value_name = "FILE", requires = "redis_cert_file", help_heading = REGISTRY)]
+    pub redis_key_file: Option<PathBuf>,
 
     /// Whether zot's hard-link probe succeeds on its host, if that is another one than this
     #[arg(long, global = true, env = "METACTL_DEDUPE_EFFECTIVE", hide_env_values = true, value_name = "on|off", help_heading = REGISTRY)]

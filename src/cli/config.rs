@@ -8,7 +8,6 @@ use super::ui::{self, Ui};
 use clap::Subcommand;
 use metactl::config::{FieldSet, MetaDbChoice};
 use metactl::fingerprint::fingerprint;
-use metactl::metadb::Place;
 use serde_json::{Map, Value, json};
 
 /// `config …`
@@ -90,7 +89,7 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
 fn metadb(context: &Context<'_>) -> Result<(String, String, bool, String), Failure> {
     if context.overridden() {
         let place = context.place()?;
-        let used = matches!(place, Place::Bolt(_)) && context.metadb.used;
+        let used = place.is_zots() && context.metadb.used;
         return Ok((place.driver().into(), place.location(), used, "named by --metadb".into()));
     }
     let found = &context.metadb;

@@ -6,6 +6,7 @@ use metactl::cancel::Cancel;
 use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
+use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
@@ -44,6 +45,8 @@ pub struct Expected {
     pub no_stamp: Option<String>,
     /// What to know about it.
     pub notices: Vec<String>,
+    /// Whether the metaDB is in Redis, where zot files some signatures differently.
+    on_redis: bool,
 }
 
 impl<'a> Context<'a> {
@@ -90,16 +93,44 @@ impl<'a> Context<'a> {
     /// Which metaDB the command is about.
     pub fn place(&self) -> Result<Place, Failure> {
         if let Some(url) = &self.global.metadb {
-            return Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")));
+            let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
+            return Ok(match place {
+                Place::Redis(options) => self.redis(*options),
+                other => other,
+            });
         }
         match &self.metadb.choice {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
-            choice @ (MetaDbChoice::Redis(_) | MetaDbChoice::DynamoDb(_)) => {
+            MetaDbChoice::Redis(params) => {
+                let options = RedisOptions::from_params(params).map_err(|reason| {
+                    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
+                })?;
+                Ok(self.redis(options))
+            }
+            choice @ MetaDbChoice::DynamoDb(_) => {
                 Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
                     .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
             }
             MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
+        }
+    }
+
+    fn redis(&self, options: RedisOptions) -> Place {
+        let global = self.global;
+        let files = TlsFiles {
+            ca: global.redis_ca_file.clone(),
+            cert: global.redis_cert_file.clone(),
+            key: global.redis_key_file.clone(),
+        };
+        Place::Redis(Box::new(options.with_files(files)))
+    }
+
+    /// What the metaDB's driver has to say about its options.
+    fn place_notices(&self) -> Vec<String> {
+        match self.place() {
+            Ok(Place::Redis(options)) => options.notices().to_vec(),
+            _ => Vec::new(),
         }
     }
 
@@ -125,9 +156,11 @@ impl<'a> Context<'a> {
     pub fn expected(&self, stored: &StoredStamp) -> Result<Expected, Failure> {
         let identity = identity::resolve(&self.identity_request(stored))?;
         let mut notices = self.storage.notices().to_vec();
+        notices.extend(self.place_notices());
+        let on_redis = matches!(self.place(), Ok(Place::Redis(_)));
         let Some(resolved) = identity else {
             let fingerprint = fingerprint(&self.storage);
-            return Ok(Expected { identity: None, stamp: None, fingerprint, no_stamp: None, notices });
+            return Ok(Expected { identity: None, stamp: None, fingerprint, no_stamp: None, notices, on_redis });
         };
         notices.extend(resolved.notices.iter().cloned());
         let name = &resolved.identity;
@@ -140,13 +173,14 @@ impl<'a> Context<'a> {
                     fingerprint: fingerprint(&self.storage),
                     no_stamp: Some(no_stamp.to_string()),
                     notices,
+                    on_redis,
                 });
             }
         };
         notices.extend(choice.notice);
         let fingerprint = fingerprint(&self.storage_for(choice.fields)?);
         let stamp = Stamp { identity: name.clone(), fingerprint: fingerprint.as_str().to_owned() };
-        Ok(Expected { identity: Some(resolved), stamp: Some(stamp), fingerprint, no_stamp: None, notices })
+        Ok(Expected { identity: Some(resolved), stamp: Some(stamp), fingerprint, no_stamp: None, notices, on_redis })
     }
 
     fn identity_request(&self, stored: &StoredStamp) -> IdentityRequest {
@@ -176,7 +210,7 @@ impl Expected {
         let release = identity.and_then(|name| identity::release_of(&name.release_tag, &name.commit));
         let old = release
             .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
-        Rules { push_time_is_now: old, lax_cosign_tags: old, ..Rules::default() }
+        Rules { push_time_is_now: old, lax_cosign_tags: old, sbom_tags_file_signatures: self.on_redis }
     }
 }
 

@@ -118,6 +118,10 @@ impl From<MetaDbError> for Failure {
         match error {
             MetaDbError::Absent { .. } => Self::unknown("metadb-absent", message)
                 .hint("`metactl walk` creates and fills it; if it should exist, check rootDirectory and --metadb"),
+            MetaDbError::Locked { holder: Some(holder), .. } if holder.starts_with("metactl ") => Self::unknown(
+                "locked", message,
+            )
+            .hint("wait for it, or wait longer with --lock-timeout; if it has died, its lock expires in a minute"),
             MetaDbError::Locked { .. } => Self::unknown("locked", message).hint(
                 "zot holds its metaDB from start to stop: stop zot (or the other metactl), or wait longer with \
                  --lock-timeout; `metactl stamp show` works beside a running zot",
@@ -134,6 +138,19 @@ impl From<MetaDbError> for Failure {
                 .hint("it was written by another zot; use a metactl that knows this version"),
             MetaDbError::StampChanged { .. } => Self::unknown("stamp-changed", message)
                 .hint("somebody else wrote it: look again with `metactl stamp show`"),
+            MetaDbError::Unreachable { .. } => Self::unknown("unreachable", message)
+                .hint("check that the server runs, and cacheDriver in zot's config or --metadb"),
+            MetaDbError::Login { .. } => Self::unknown("login", message)
+                .hint("credentials come from the URL or from cacheDriver's username and password, as for zot"),
+            MetaDbError::Denied { .. } => Self::unknown("denied", message)
+                .hint("give the user these commands; README, \"Redis\", lists what reading and walking need"),
+            MetaDbError::ReadOnly { .. } => Self::unknown("read-only", message)
+                .hint("name the master; with fail-over, name the sentinels and master_name"),
+            MetaDbError::Full { .. } => Self::unknown("full", message)
+                .hint("raise maxmemory, or make room; what was written so far is sound, run the command again"),
+            MetaDbError::Cluster { .. } => Self::unknown("cluster", message),
+            MetaDbError::Lost { .. } => Self { exit: Exit::Critical, ..Self::unknown("lost", message) }
+                .hint("run `metactl walk` again: it reads what is missing"),
             MetaDbError::Io { ref source, .. } => {
                 let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
                 Self::unknown("metadb-io", message).hint(io_hint(kind))

@@ -8,11 +8,8 @@ mod context;
 mod exit;
 mod findings;
 mod generate;
-<<<<<<< HEAD
-mod memory;
-=======
 mod logs;
->>>>>>> cli
+mod memory;
 mod metrics;
 mod render;
 mod signals;

@@ -71,7 +71,7 @@ impl<'a> Shown<'a> {
         let fast_restart = context.storage.fast_restart().unwrap_or_default();
         let decision = decision::decide(Facts {
             metadb_used: context.metadb.used,
-            zots_metadb: matches!(place, Place::Bolt(_)),
+            zots_metadb: place.is_zots(),
             fast_restart,
             release_has_stamp: expected.no_stamp.is_none(),
             comparison: comparison.as_ref(),

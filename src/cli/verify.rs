@@ -100,10 +100,7 @@ pub fn run(args: &VerifyArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Resul
         Format::Nagios => findings::nagios(&view, args.limit),
         Format::Prometheus => metrics.text().to_owned(),
     });
-    if let Some(path) = &global.metrics_file {
-        metrics.write(path)?;
-    }
-    Ok(exit)
+    Ok(global.metrics_file.as_ref().map_or(exit, |path| metrics.write_beside(path, ui, exit)))
 }
 
 /// The gravest finding decides.
@@ -156,7 +153,7 @@ impl Check<'_> {
     fn facts<'c>(&self, comparison: Option<&'c Comparison>) -> Facts<'c> {
         Facts {
             metadb_used: self.context.metadb.used,
-            zots_metadb: matches!(self.place, Place::Bolt(_)),
+            zots_metadb: self.place.is_zots(),
             fast_restart: self.context.storage.fast_restart().unwrap_or_default(),
             release_has_stamp: self.expected.no_stamp.is_none(),
             comparison,

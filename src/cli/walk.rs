@@ -65,7 +65,7 @@ pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let context = Context::load_valid(global, access)?;
     let place = context.place()?;
-    if matches!(place, Place::Bolt(_)) && !context.metadb.used && !context.overridden() {
+    if place.is_zots() && !context.metadb.used && !context.overridden() {
         let reason = context.metadb.reasons.join("; ");
         return Err(Failure::unknown("metadb-unused", format!("zot opens no metaDB with this config: {reason}"))
             .hint("there is nothing to walk for; --metadb bolt:PATH or redb:PATH walks all the same"));
@@ -201,16 +201,17 @@ impl Command<'_> {
         Exit::Ok
     }
 
-    /// Whether the metaDB is a file that is there already.
+    /// Whether opening the metaDB makes no new file.
     fn place_exists(&self) -> bool {
         match self.place {
             Place::Bolt(path) | Place::Redb(path) => path.exists(),
+            Place::Redis(_) => true,
         }
     }
 
     /// A stamp does nothing for a zot that does not look at it.
     fn say_if_zot_walks(&self) {
-        if matches!(self.place, Place::Bolt(_)) && !self.context.storage.fast_restart().unwrap_or_default() {
+        if self.place.is_zots() && !self.context.storage.fast_restart().unwrap_or_default() {
             self.ui.notice("zot will walk all the same: storage.fastRestart is not true in its config");
         }
     }

@@ -12,6 +12,12 @@ use crate::{gojson, secret};
 pub struct DriverParams(pub(super) Map);
 
 impl DriverParams {
+    /// Parameters with these lower-case names.
+    #[must_use]
+    pub fn new(params: Map) -> Self {
+        Self(params)
+    }
+
     /// A parameter by its lower-case name.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Tree> {

@@ -19,7 +19,7 @@ pub mod json;
 mod metadb_choice;
 mod pattern;
 mod render;
-mod scalar;
+pub(crate) mod scalar;
 mod sections;
 mod storage;
 mod toml;

@@ -7,6 +7,7 @@
 
 pub mod bolt;
 pub mod redb;
+pub mod redis;
 
 use crate::cancel::Cancel;
 use crate::oci::time::Time;
@@ -26,20 +27,27 @@ pub enum Place {
     Bolt(PathBuf),
     /// metactl's own embedded metaDB; zot never opens it.
     Redb(PathBuf),
+    /// zot's keys in Redis.
+    Redis(Box<redis::RedisOptions>),
 }
 
 impl Place {
-    /// From `bolt:PATH` or `redb:PATH`.
+    /// From `bolt:PATH`, `redb:PATH`, or a Redis URL (`redis://`, `rediss://`, `unix://`) as zot reads it, with
+    /// `keyprefix` as one more option.
     ///
     /// # Errors
     /// What is wrong with the text; never quotes it, because other forms of it hold passwords.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (driver, place) = url.split_once(':').ok_or("expected bolt:PATH or redb:PATH")?;
+        const EXPECTED: &str = "expected bolt:PATH, redb:PATH or redis://HOST";
+        let (driver, place) = url.split_once(':').ok_or(EXPECTED)?;
+        if matches!(driver, "redis" | "rediss" | "unix") {
+            return Ok(Self::Redis(Box::new(redis::RedisOptions::from_url(url)?)));
+        }
         match (driver, place) {
             (_, "") => Err("the path is empty".into()),
             ("bolt", path) => Ok(Self::Bolt(path.into())),
             ("redb", path) => Ok(Self::Redb(path.into())),
-            _ => Err("unknown driver: expected bolt:PATH or redb:PATH".into()),
+            _ => Err(format!("unknown driver: {EXPECTED}")),
         }
     }
 
@@ -49,7 +57,14 @@ impl Place {
         match self {
             Self::Bolt(_) => "bolt",
             Self::Redb(_) => "redb",
+            Self::Redis(_) => "redis",
         }
+    }
+
+    /// Whether zot opens metaDBs of this kind.
+    #[must_use]
+    pub fn is_zots(&self) -> bool {
+        matches!(self, Self::Bolt(_) | Self::Redis(_))
     }
 
     /// File, or address without secrets.
@@ -57,6 +72,7 @@ impl Place {
     pub fn location(&self) -> String {
         match self {
             Self::Bolt(path) | Self::Redb(path) => path.display().to_string(),
+            Self::Redis(options) => options.location(),
         }
     }
 
@@ -68,6 +84,7 @@ impl Place {
         match self {
             Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltMetaDb::open(path, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbMetaDb::open(path)?)),
+            Self::Redis(options) => Ok(Box::new(redis::RedisMetaDb::open(options, cancel)?)),
         }
     }
 
@@ -84,6 +101,7 @@ impl Place {
         match self {
             Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltWriter::open(token, path, lock_timeout, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbWriter::open(token, path, lock_timeout, cancel)?)),
+            Self::Redis(options) => Ok(Box::new(redis::RedisWriter::open(token, options, lock_timeout, cancel)?)),
         }
     }
 }
@@ -150,6 +168,60 @@ pub enum MetaDbError {
     StampChanged {
         /// Place.
         location: String,
+    },
+    /// No server answers, or none that can serve.
+    #[error("metaDB {location} cannot be reached: {detail}")]
+    Unreachable {
+        /// Place.
+        location: String,
+        /// What happened.
+        detail: String,
+    },
+    /// Wrong credentials.
+    #[error("metaDB {location} refuses the login: {detail}")]
+    Login {
+        /// Place.
+        location: String,
+        /// Why.
+        detail: String,
+    },
+    /// The user may not do what is needed.
+    #[error("metaDB {location} denies {command}: {detail}")]
+    Denied {
+        /// Place.
+        location: String,
+        /// Commands that are missing.
+        command: String,
+        /// Whether it is the command or what it is applied to.
+        detail: String,
+    },
+    /// The server is a replica.
+    #[error("metaDB {location} is read-only: the server is a replica")]
+    ReadOnly {
+        /// Place.
+        location: String,
+    },
+    /// The server has no room left.
+    #[error("metaDB {location} is full: the server's memory limit is reached")]
+    Full {
+        /// Place.
+        location: String,
+    },
+    /// A cluster and the configuration do not fit each other.
+    #[error("metaDB {location}: {detail}")]
+    Cluster {
+        /// Place.
+        location: String,
+        /// How.
+        detail: String,
+    },
+    /// What was written, or the right to write, is gone.
+    #[error("metaDB {location} lost what this command relies on: {detail}")]
+    Lost {
+        /// Place.
+        location: String,
+        /// What.
+        detail: String,
     },
     /// Any other failure.
     #[error("cannot {action} metaDB {location}")]

@@ -99,19 +99,11 @@ impl RedbWriter {
     ///
     /// # Errors
     /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
-<<<<<<< HEAD
     pub fn open(token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
         if matches!(present(path), Err(MetaDbError::Absent { .. })) {
             create(path)?;
         }
         present(path)?;
-=======
-    pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
-        match present(path) {
-            Err(MetaDbError::Absent { .. }) => make(path)?,
-            found => found?,
-        }
->>>>>>> cli
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
             match redb::Database::open(path) {
@@ -135,12 +127,9 @@ impl RedbWriter {
     /// As [`RedbWriter::open`], without those of the lock.
     pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
         let db = RedbMetaDb { path: path.to_owned(), db };
-<<<<<<< HEAD
         if db.is_blank()? {
             initialise(&db)?;
         }
-=======
->>>>>>> cli
         super::check_version(&db, &path.display().to_string())?;
         Ok(Self(db))
     }
@@ -333,7 +322,6 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
     }
 }
 
-<<<<<<< HEAD
 /// Make an empty metaDB at `path`, whole or not at all: redb refuses a file whose creation was cut short, and nobody but
 /// the operator could tell that from a damaged one. So it is made under another name first.
 fn create(path: &Path) -> Result<(), MetaDbError> {
@@ -378,37 +366,6 @@ fn place(made: &Path, path: &Path) -> std::io::Result<()> {
         Err(_) => std::fs::rename(made, path),
         Ok(()) => Ok(()),
     }
-=======
-/// Make a new metaDB. Its name appears when it is complete: a file whose maker was killed half-way would be refused as
-/// damaged, or as one without a version.
-fn make(path: &Path) -> Result<(), MetaDbError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = |source: std::io::Error| failure("create", path, redb::Error::Io(source));
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let made = || {
-        // The mode must be right from the start: records name users and API keys.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed)?;
-        let db = redb::Database::create(&temporary).map_err(|error| opening(path, error))?;
-        initialise(&RedbMetaDb { path: path.to_owned(), db })?;
-        match std::fs::hard_link(&temporary, path) {
-            // Somebody else was faster: theirs it is.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            // A file system without hard links.
-            Err(_) => std::fs::rename(&temporary, path).map_err(failed),
-            Ok(()) => Ok(()),
-        }
-    };
-    let made = made();
-    let _ = std::fs::remove_file(&temporary);
-    made
->>>>>>> cli
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {

@@ -1,4 +1,4 @@
-//! Both metaDB files raw: every bucket and table with its bytes, read and written without the driver under test.
+//! metaDBs raw: every bucket and table with its bytes, read and written without the driver under test.
 
 use metactl::cancel::Cancel;
 use metactl::metadb::Place;
@@ -43,14 +43,27 @@ impl Raw {
     }
 }
 
-/// Which file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
+/// Which kind of metaDB.
+#[derive(Clone, Copy)]
+pub enum Driver<'a> {
     Bolt,
     Redb,
+    /// Every store has a prefix of its own.
+    Redis(&'a super::setups::Setup),
 }
 
-impl Driver {
+impl std::fmt::Debug for Driver<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bolt => "Bolt",
+            Self::Redb => "Redb",
+            Self::Redis(_) => "Redis",
+        })
+    }
+}
+
+impl Driver<'_> {
+    /// Those that need nothing else.
     pub const BOTH: [Self; 2] = [Self::Bolt, Self::Redb];
 
     /// The metaDB's usual place below a store's root.
@@ -58,11 +71,15 @@ impl Driver {
         match self {
             Self::Bolt => Place::Bolt(root.join("meta.db")),
             Self::Redb => Place::Redb(root.join("meta.redb")),
+            Self::Redis(setup) => setup.place(&prefix(setup.tag, root)),
         }
     }
 
     /// Everything in the metaDB at `root`; nothing if there is none.
     pub fn dump(self, root: &Path) -> Raw {
+        if let Self::Redis(setup) = self {
+            return super::redis::dump(&mut super::redis::client(&setup.admin), &prefix(setup.tag, root));
+        }
         match self.place(root) {
             Place::Bolt(path) if path.exists() => dump_bolt(&Database::open(&path).unwrap()),
             Place::Redb(path) if path.exists() => dump_redb(&redb::ReadOnlyDatabase::open(path).unwrap()),
@@ -75,8 +92,19 @@ impl Driver {
         match self.place(root) {
             Place::Bolt(path) => restore_bolt(&path, content),
             Place::Redb(path) => restore_redb(&redb::Database::create(path).unwrap(), content),
+            Place::Redis(_) => {
+                let Self::Redis(setup) = self else { return };
+                let mut client = super::redis::client(&setup.admin);
+                super::redis::restore(&mut client, &prefix(setup.tag, root), content);
+            }
         }
     }
+}
+
+/// The prefix of the keys of a store: its temporary directory's name, which is unique.
+fn prefix(tag: &str, root: &Path) -> String {
+    let directory = root.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    format!("{tag}{}", directory.trim_start_matches('.'))
 }
 
 /// Everything in a BoltDB file.

@@ -9,5 +9,7 @@ pub mod driver;
 pub mod equality;
 pub mod model;
 pub mod records;
+pub mod redis;
+pub mod setups;
 pub mod store;
 pub mod walk;

@@ -3,7 +3,7 @@
 use super::driver::{Driver, Raw};
 use super::records::unbase64;
 use metactl::cancel::Cancel;
-use metactl::metadb::{MetaDbWriter, WriteToken};
+use metactl::metadb::{MetaDbError, MetaDbWriter, Place, WriteToken};
 use metactl::progress::Silent;
 use metactl::records::fold::Rules;
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
@@ -40,11 +40,18 @@ pub fn walk_with(root: &Path, writer: &mut dyn MetaDbWriter, force: bool) -> Res
 }
 
 /// Walk the store at `root` into the metaDB at its usual place.
-pub fn walk(driver: Driver, root: &Path, force: bool) -> WalkReport {
-    let place = driver.place(root);
-    let mut writer =
-        place.open_writer(WriteToken::for_writing_command(), Duration::from_secs(5), &Cancel::default()).unwrap();
-    walk_with(root, &mut *writer, force).unwrap()
+pub fn walk(driver: Driver<'_>, root: &Path, force: bool) -> WalkReport {
+    walk_at(&driver.place(root), root, force).unwrap()
+}
+
+/// Walk the store at `root` into the metaDB at `place`.
+pub fn walk_at(place: &Place, root: &Path, force: bool) -> Result<WalkReport, WalkError> {
+    walk_with(root, &mut *open_writer(place)?, force)
+}
+
+/// Open a metaDB for writing; others may hold it for five seconds.
+pub fn open_writer(place: &Place) -> Result<Box<dyn MetaDbWriter>, MetaDbError> {
+    place.open_writer(WriteToken::for_writing_command(), Duration::from_secs(5), &Cancel::default())
 }
 
 /// A recorded walk of zot's.
@@ -93,13 +100,13 @@ impl Case {
     }
 
     /// Lay the store and the prior metaDB out below `root`. Returns that metaDB's content.
-    pub fn set_up(&self, driver: Driver, root: &Path) -> Raw {
+    pub fn set_up(&self, driver: Driver<'_>, root: &Path) -> Raw {
         super::store::lay_out(root, &self.files);
         let Some(file) = &self.before else { return Raw::default() };
         let path = root.join("meta.db");
         std::fs::write(&path, file).unwrap();
         let before = Driver::Bolt.dump(root);
-        if driver == Driver::Redb {
+        if !matches!(driver, Driver::Bolt) {
             std::fs::remove_file(path).unwrap();
             driver.restore(root, &before);
         }

@@ -48,7 +48,7 @@ pub fn verify_stores(driver: Driver, root: &Path, stores: &Stores, options: Opti
     let comparison = stored.compare(&expected);
     let facts = Facts {
         metadb_used: options.metadb_used,
-        zots_metadb: driver == Driver::Bolt,
+        zots_metadb: matches!(driver, Driver::Bolt),
         fast_restart: options.fast_restart,
         release_has_stamp: true,
         comparison: Some(&comparison),

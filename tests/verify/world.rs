@@ -38,7 +38,7 @@ pub struct Digests {
 /// A registry in a directory of its own.
 pub struct World {
     pub dir: tempfile::TempDir,
-    pub driver: Driver,
+    pub driver: Driver<'static>,
     pub digests: Digests,
     /// The stamp that the binary wrote.
     pub stamp: String,
@@ -159,7 +159,7 @@ fn alpine(root: &Path) -> Digests {
 
 impl World {
     /// A healthy registry: walked and stamped by the binary, one star given.
-    pub fn new(driver: Driver) -> Self {
+    pub fn new(driver: Driver<'static>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
@@ -195,7 +195,7 @@ impl World {
 
     pub fn write_config(&self) {
         let mut storage = json!({"rootDirectory": "root", "fastRestart": self.options.fast_restart});
-        if self.driver == Driver::Redb {
+        if matches!(self.driver, Driver::Redb) {
             storage["cacheDriver"] = json!({"name": "redb"});
         }
         let mut config = json!({"storage": storage, "http": {"address": "127.0.0.1", "port": "5000"}});

@@ -1,0 +1,172 @@
+//! Redis servers for one test each: on loopback, on ports of their own, ended with the test.
+
+use super::driver::{BUCKETS, Raw};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longest time for a server to start or settle.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// A port that nobody uses. Two tests never get the same one, as long as they run in one process.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        // Below the range that the system gives to outgoing connections; spread, because several processes do this.
+        let spread = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+        let port = 10_000 + u16::try_from((spread / 1000 + std::process::id() * 97) % 12_000).unwrap();
+        let bus = port + 10_000;
+        if !given.contains(&port)
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && TcpListener::bind(("127.0.0.1", bus)).is_ok()
+        {
+            given.push(port);
+            return port;
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+/// Ask until the answer is yes.
+pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SETTLE;
+    while !ask() {
+        assert!(Instant::now() < deadline, "in {SETTLE:?} not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running redis-server; dropping it kills it.
+pub struct Server {
+    pub port: u16,
+    pub dir: TempDir,
+    child: Child,
+    arguments: Vec<String>,
+    /// Files that it reads.
+    pub keep: Option<TempDir>,
+}
+
+impl Server {
+    /// A plain server with more `arguments`.
+    pub fn start(arguments: &[&str]) -> Self {
+        let port = free_port();
+        Self::start_at(port, &[&["--port", &port.to_string()], arguments].concat())
+    }
+
+    /// A server whose arguments name its port.
+    pub fn start_at(port: u16, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let child = spawn(dir.path(), &arguments);
+        let mut server = Self { port, dir, child, arguments, keep: None };
+        server.wait();
+        server
+    }
+
+    fn wait(&mut self) {
+        let port = self.port;
+        let child = &mut self.child;
+        eventually("a server listens", || {
+            assert!(child.try_wait().unwrap().is_none(), "redis-server ended: is its command line wrong?");
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+    }
+
+    /// End it at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Start it again after [`Server::kill`]; what it had is gone unless its arguments say otherwise.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.dir.path(), &self.arguments);
+        self.wait();
+    }
+
+    /// Stop or continue the process without ending it.
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// `redis://` URL with more after the port.
+    pub fn url(&self, rest: &str) -> String {
+        format!("redis://127.0.0.1:{}{rest}", self.port)
+    }
+
+    /// A plain client.
+    pub fn client(&self) -> redis::Connection {
+        client(&self.url(""))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(dir: &Path, arguments: &[String]) -> Child {
+    let log = std::fs::File::create(dir.join("log")).unwrap();
+    let mut command = Command::new("redis-server");
+    command.args(arguments).arg("--dir").arg(dir);
+    if !arguments.iter().any(|argument| argument == "--sentinel") {
+        command.args(["--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"]);
+        if !arguments.iter().any(|argument| argument == "--appendonly") {
+            command.args(["--save", "", "--appendonly", "no"]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).current_dir(dir);
+    command.spawn().expect("redis-server is installed by tests/run")
+}
+
+/// A client of the server at `url`.
+pub fn client(url: &str) -> redis::Connection {
+    let client = redis::Client::open(url).unwrap();
+    eventually("a client connects", || client.get_connection_with_timeout(Duration::from_secs(5)).is_ok());
+    client.get_connection_with_timeout(Duration::from_secs(5)).unwrap()
+}
+
+/// Everything of zot's under `prefix`. No lock may be left.
+pub fn dump(connection: &mut redis::Connection, prefix: &str) -> Raw {
+    let left: Vec<String> = redis::cmd("KEYS").arg(format!("{prefix}:*ock*")).query(connection).unwrap();
+    assert!(left.is_empty(), "locks are left: {left:?}");
+    let left: Vec<String> = redis::cmd("KEYS").arg(format!("{prefix}:metactl*")).query(connection).unwrap();
+    assert!(left.is_empty(), "metactl's own keys are left: {left:?}");
+    state(connection, prefix)
+}
+
+/// As [`dump`], while others may be at work.
+pub fn state(connection: &mut redis::Connection, prefix: &str) -> Raw {
+    let mut raw = Raw::default();
+    for bucket in BUCKETS.iter().filter(|bucket| **bucket != "Version") {
+        let records = redis::cmd("HGETALL").arg(format!("{prefix}:{bucket}")).query(connection).unwrap();
+        raw.0.insert((*bucket).to_owned(), records);
+    }
+    for (key, field) in [("Version", "DBVersion"), ("FastRestartStamp", "FastRestartStamp")] {
+        let found: Option<Vec<u8>> = redis::cmd("GET").arg(format!("{prefix}:{key}")).query(connection).unwrap();
+        if let Some(found) = found {
+            raw.put("Version", field, &found);
+        }
+    }
+    raw
+}
+
+/// Put `content` under `prefix`.
+pub fn restore(connection: &mut redis::Connection, prefix: &str, content: &Raw) {
+    for (bucket, records) in &content.0 {
+        for (field, value) in records {
+            let command = match (bucket.as_str(), field.as_slice()) {
+                ("Version", b"DBVersion") => redis::cmd("SET").arg(format!("{prefix}:Version")).arg(value).to_owned(),
+                ("Version", _) => redis::cmd("SET").arg(format!("{prefix}:FastRestartStamp")).arg(value).to_owned(),
+                _ => redis::cmd("HSET").arg(format!("{prefix}:{bucket}")).arg(field).arg(value).to_owned(),
+            };
+            command.exec(connection).unwrap();
+        }
+    }
+}
