@@ -273,7 +273,8 @@ impl Crash {
             self.driver,
             self.base.is_some()
         );
-        !found.0.is_empty() && !(stamp && news == names.len())
+        let all = stamp && news == names.len();
+        !found.0.is_empty() && !all
     }
 }
 
