@@ -147,7 +147,7 @@ fn name(phase: Phase) -> &'static str {
 fn bar(phase: Phase, repos: u64) -> ProgressBar {
     let template = match phase {
         Phase::Walk | Phase::Verify => {
-            "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {prefix}\n  {wide_msg}"
+            "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {wide_msg}\n  {prefix}"
                 .to_owned()
         }
         Phase::Plan | Phase::Recheck => format!("{{spinner}} {} {{human_pos}}/{{human_len}} repos", name(phase)),
