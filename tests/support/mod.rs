@@ -13,3 +13,4 @@ pub mod redis;
 pub mod setups;
 pub mod store;
 pub mod walk;
+pub mod work;

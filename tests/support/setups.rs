@@ -5,7 +5,7 @@ use metactl::config::DriverParams;
 use metactl::config::tree::{Map, Tree};
 use metactl::metadb::Place;
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ pub fn sentinel() -> Setup {
     let replica = Server::start(&[&secret[..], &["--replicaof", &of]].concat());
     let mut servers = vec![master, replica];
     for _ in 0..3 {
-        servers.push(sentinel_of(servers[0].port));
+        servers.push(sentinel_of(servers[0].port, ""));
     }
     let addresses: Vec<Tree> = servers[2..].iter().map(|server| text(&format!("127.0.0.1:{}", server.port))).collect();
     let mut first = client(&servers[2].url(""));
@@ -205,14 +205,15 @@ pub fn sentinel() -> Setup {
     Setup { servers, place: Box::new(place), admin, tag: "" }
 }
 
-fn sentinel_of(master: u16) -> Server {
+/// A sentinel that watches a master, with more lines of configuration.
+pub fn sentinel_of(master: u16, more: &str) -> Server {
     let port = free_port();
     let dir = tempfile::tempdir().unwrap();
     let conf = dir.path().join("sentinel.conf");
     let text = format!(
         "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {master} 2\n\
          sentinel auth-pass mymaster master-Secret\nsentinel down-after-milliseconds mymaster 1000\n\
-         sentinel failover-timeout mymaster 4000\nsentinel parallel-syncs mymaster 1\n"
+         sentinel failover-timeout mymaster 4000\nsentinel parallel-syncs mymaster 1\n{more}"
     );
     std::fs::write(&conf, text).unwrap();
     let mut server = Server::start_at(port, &[conf.to_str().unwrap(), "--sentinel"]);
@@ -223,9 +224,4 @@ fn sentinel_of(master: u16) -> Server {
 /// Whether a text or path holds a planted password.
 pub fn leaks(text: &str) -> bool {
     text.contains("Secret")
-}
-
-/// The path's text.
-pub fn shown(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

@@ -60,6 +60,20 @@ impl<'a> Params<'a> {
         std::mem::take(&mut self.wrong).into_iter().map(line).collect()
     }
 
+    /// Convert what only matters to go-redis' connection pool, to know what zot ignores.
+    pub fn check_unused(&mut self) {
+        for name in ["protocol", "pool_size", "min_idle_conns", "max_idle_conns", "max_active_conns", "max_redirects"] {
+            self.int(name);
+        }
+        for name in ["pool_timeout", "conn_max_idle_time", "conn_max_lifetime"] {
+            self.duration(name);
+        }
+        for name in ["context_timeout_enabled", "pool_fifo", "disable_identity", "unstable_resp3"] {
+            self.bool(name);
+        }
+        self.text("identity_suffix");
+    }
+
     fn get<T: Default>(&mut self, name: &'static str, convert: impl Fn(&Tree) -> Option<T>) -> T {
         let Some(tree) = self.params.get(name) else { return T::default() };
         convert(tree).unwrap_or_else(|| {

@@ -14,6 +14,7 @@ mod errors;
 mod group;
 mod keys;
 mod options;
+mod query;
 mod reader;
 mod scripts;
 mod url;

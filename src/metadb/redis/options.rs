@@ -1,15 +1,15 @@
 //! How to reach the metaDB, read from a URL or from the option map exactly as zot (go-redis) reads them (spec §6.4).
 
+use super::cast::Params;
 use super::errors::Fault;
 use super::keys::Keys;
+use super::query::{Query, atoi};
 use super::url::{self, Url};
-use crate::config::{DriverParams, scalar};
+use crate::config::DriverParams;
 use crate::secret::{self, Secret};
 use redis::{ClientTlsConfig, ConnectionAddr, TlsCertificates};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use super::cast::Params;
 
 /// zot's default for `keyprefix`.
 const PREFIX: &str = "zot";
@@ -294,6 +294,7 @@ impl RedisOptions {
         if !matches!(options.topology, Topology::Single(_)) {
             options.notices.extend(spread.into_iter().map(from_master));
         }
+        map.check_unused();
         options.notices.append(&mut map.wrong());
         let unused: Vec<&str> = map.known().into_iter().filter(|name| without_effect(name)).collect();
         options.say_unused(&unused);
@@ -415,46 +416,5 @@ fn address(text: &str) -> Result<ConnectionAddr, String> {
     Ok(tcp(host, port.parse().map_err(|_| wrong())?, false, false))
 }
 
-/// Go's `strconv.Atoi`.
-fn atoi(text: &str) -> Option<i64> {
-    text.parse().ok()
-}
-
-/// go-redis' reading of query options: the last value counts, and what is read is used up.
-struct Query<'a> {
-    options: &'a mut std::collections::BTreeMap<String, Vec<String>>,
-    seen: Vec<&'static str>,
-}
-
-impl Query<'_> {
-    fn text(&mut self, name: &'static str) -> Option<String> {
-        let value = self.options.remove(name)?.pop();
-        self.seen.push(name);
-        value
-    }
-
-    fn int(&mut self, name: &'static str) -> Result<i64, String> {
-        match self.text(name).filter(|text| !text.is_empty()) {
-            Some(text) => atoi(&text).ok_or_else(|| format!("its {name} is not a number")),
-            None => Ok(0),
-        }
-    }
-
-    fn bool(&mut self, name: &'static str) -> Result<bool, String> {
-        match self.text(name).as_deref() {
-            Some("true" | "1") => Ok(true),
-            None | Some("false" | "0" | "") => Ok(false),
-            Some(_) => Err(format!("its {name} is neither true, false, 1 nor 0")),
-        }
-    }
-
-    /// Nanoseconds; a bare number is seconds, and one below 1 switches the limit off.
-    fn duration(&mut self, name: &'static str) -> Result<i64, String> {
-        let Some(text) = self.text(name).filter(|text| !text.is_empty()) else { return Ok(0) };
-        match atoi(&text) {
-            Some(seconds) if seconds <= 0 => Ok(-1),
-            Some(seconds) => Ok(seconds.saturating_mul(1_000_000_000)),
-            None => scalar::duration(&text).ok_or_else(|| format!("its {name} is not a duration")),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
