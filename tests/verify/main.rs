@@ -5,6 +5,8 @@
 mod support;
 
 mod encode;
+mod faults;
+mod output;
 mod planted;
 mod plants;
 mod readonly;
