@@ -92,10 +92,14 @@ impl Aggregates<'_> {
         })
     }
 
-    /// Blobs whose records are there in any order: those of tagged images. Children of an index may have been pruned.
+    /// Blobs whose records are there in any order: those of images whose tag is recorded. Children of an index may have
+    /// been pruned; what lacks a tag record lacks it all, which is said once.
     fn required(&self) -> BTreeSet<&str> {
         let mut required = BTreeSet::new();
-        for image in self.images().filter(|image| image.is_tag) {
+        let recorded = |image: &&ImageEntry| {
+            image.is_tag && self.meta.tags.get(&image.reference).is_some_and(|tag| tag.digest == image.digest)
+        };
+        for image in self.images().filter(recorded) {
             required.insert(image.digest.as_str());
             if let Content::Manifest { blobs, .. } = &image.content {
                 required.extend(blobs.iter().map(|(digest, _)| digest.as_str()));
