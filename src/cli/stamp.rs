@@ -3,16 +3,19 @@
 use super::args::{Format, Global};
 use super::context::{Access, Context, Expected};
 use super::exit::{EXIT_STATUS, Exit, Failure};
+use super::memory;
 use super::metrics::Metrics;
-use super::render::paint;
-use super::ui::{self, Ui, clean};
+use super::render::{cell, lines, paint, table};
+use super::ui::{self, Ui, clean, count};
+use super::verify::Check;
 use clap::{Args, Subcommand};
 use metactl::cancel::Cancel;
 use metactl::decision::{self, Decision, Facts};
 use metactl::metadb::{Place, WriteToken, check_version};
 use metactl::progress::Silent;
 use metactl::stamp::{Comparison, Part, StoredStamp, Verdict};
-use metactl::walk::plan::{Plan, Scope, plan};
+use metactl::state::{Change, StampRecord};
+use metactl::verify::{Depth, Finding, Report};
 use serde_json::json;
 
 /// `stamp …`
@@ -62,10 +65,18 @@ struct Shown<'a> {
     comparison: Option<Comparison>,
     decision: Decision,
     fast_restart: bool,
+    /// The config under which the stored stamp was written, and what changed since, if that is remembered.
+    changed: Option<(StampRecord, Vec<Change>)>,
 }
 
 impl<'a> Shown<'a> {
-    fn look(context: &Context<'_>, place: &'a Place, exists: bool, stored: StoredStamp) -> Result<Self, Failure> {
+    fn look(
+        context: &Context<'_>,
+        place: &'a Place,
+        exists: bool,
+        stored: StoredStamp,
+        ui: Ui,
+    ) -> Result<Self, Failure> {
         let expected = context.expected(&stored)?;
         let comparison = expected.stamp.as_ref().map(|stamp| stored.compare(stamp));
         let fast_restart = context.storage.fast_restart().unwrap_or_default();
@@ -77,7 +88,8 @@ impl<'a> Shown<'a> {
             comparison: comparison.as_ref(),
             stamped: !stored.is_empty(),
         });
-        Ok(Self { place, exists, stored, expected, comparison, decision, fast_restart })
+        let changed = memory::changes(context, place, &stored, &expected, ui);
+        Ok(Self { place, exists, stored, expected, comparison, decision, fast_restart, changed })
     }
 
     fn verdict(&self) -> &'static str {
@@ -134,6 +146,12 @@ impl<'a> Shown<'a> {
             "reason": self.decision.reason.word(),
             "zot": { "action": self.decision.action.word(), "explanation": self.decision.sentence() },
             "fast_restart": self.fast_restart,
+            "changed_keys": self.changed.as_ref().map(|(_, changes)| {
+                changes
+                    .iter()
+                    .map(|change| json!({ "key": change.key, "before": change.before, "now": change.now }))
+                    .collect::<Vec<_>>()
+            }),
             "warnings": self.expected.notices,
         })
     }
@@ -158,7 +176,23 @@ impl<'a> Shown<'a> {
         let color = if self.exit() == Exit::Ok { "32" } else { "33" };
         let verdict = paint(ui, color, &format!("stamp {}", self.verdict()));
         out.push_str(&format!("\n{verdict}: {}\n", self.decision.sentence()));
+        out.push_str(&self.changed_keys(ui));
         out
+    }
+
+    /// What a fingerprint cannot tell: which keys changed since the stamp was written.
+    fn changed_keys(&self, ui: Ui) -> String {
+        let Some((record, changes)) = &self.changed else { return String::new() };
+        let when = jiff::Timestamp::from_second(record.written_at).map(|at| at.to_string()).unwrap_or_default();
+        if changes.is_empty() {
+            return format!("\nchanged since {when}: a secret, or what this version of metactl reads otherwise\n");
+        }
+        let text = |value: &Option<serde_json::Value>| value.as_ref().map_or("–".to_owned(), ToString::to_string);
+        let mut rows = table(ui, &["changed key", &format!("on {when}"), "now"]);
+        for change in changes {
+            rows.add_row(vec![cell(&change.key), cell(&text(&change.before)), cell(&text(&change.now))]);
+        }
+        format!("\n{}", lines(&rows))
     }
 
     fn metrics(&self) -> Metrics {
@@ -222,7 +256,7 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
         }
         None => StoredStamp::default(),
     };
-    let shown = Shown::look(&context, &place, db.is_some(), stored)?;
+    let shown = Shown::look(&context, &place, db.is_some(), stored, ui)?;
     if global.format == Format::Table {
         shown.expected.notices.iter().for_each(|notice| ui.notice(notice));
     }
@@ -264,12 +298,27 @@ fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<E
     };
     let mut writer = place.open_writer(WriteToken::for_writing_command(), global.lock_timeout, cancel)?;
     if !args.force {
+        super::walk::root_exists(&context)?;
         let stores = context.stores()?;
-        let plan = plan(&stores, Some(writer.reader()), &Scope::default(), global.jobs(), &Silent, cancel)?;
-        refuse_drift(&plan)?;
+        let check = Check {
+            context: &context,
+            place: &place,
+            stores: &stores,
+            db: writer.reader(),
+            stored: &stored,
+            expected: &expected,
+            repos: None,
+            state: None,
+            full: false,
+            sample: None,
+            cancel,
+        };
+        refuse_drift(&check.run(Depth::Quick, &Silent)?)?;
     }
     let before = (!stored.is_empty()).then(|| stored.as_bytes());
     writer.set_stamp(before, Some(stamp.as_bytes()))?;
+    drop(writer);
+    memory::remember_stamp(&context, &place, &expected, &stamp, ui);
     ui.result(&match global.format {
         Format::Json => ui::json(&json!({
             "schema_version": 1,
@@ -282,19 +331,18 @@ fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// A stamp over records that lag behind storage would make zot serve old data.
-fn refuse_drift(plan: &Plan) -> Result<(), Failure> {
-    let due = plan.new.len() + plan.changed.len() + plan.unreadable.len();
-    if due == 0 && plan.gone.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "refused: the metaDB does not reflect storage ({} to walk, {} gone)",
-        ui::count(due, "repo"),
-        plan.gone.len()
-    );
+/// A stamp over records that do not say what storage says would make zot serve wrong data.
+fn refuse_drift(report: &Report) -> Result<(), Failure> {
+    let wrong: Vec<&Finding> = report.findings.iter().filter(|found| found.forbids_stamp()).collect();
+    let Some(first) = wrong.first() else { return Ok(()) };
+    let example = match &first.repo {
+        Some(repo) => format!("{} in {repo}", first.id),
+        None => first.id.to_string(),
+    };
+    let message =
+        format!("refused: the metaDB does not reflect storage ({}: {example}, …)", count(wrong.len(), "finding"));
     Err(Failure { exit: Exit::Warning, ..Failure::unknown("drift", message) }
-        .hint("`metactl walk` records and stamps; --force stamps all the same"))
+        .hint("`metactl verify --quick` lists them, `metactl walk` records and stamps; --force stamps all the same"))
 }
 
 /// The failure of commands that cannot do without an identity.

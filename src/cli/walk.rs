@@ -5,6 +5,7 @@ use super::bars::Bars;
 use super::consent;
 use super::context::{Access, Context, Expected};
 use super::exit::{Exit, Failure};
+use super::memory;
 use super::metrics::Metrics;
 use super::render::{cell, lines, table, tinted};
 use super::ui::{self, Ui, clean, count};
@@ -243,6 +244,10 @@ impl Command<'_> {
             cancel: self.cancel,
         };
         let report = walk.run(writer.as_mut(), plan)?;
+        drop(writer);
+        if let StampOutcome::Written(stamp) = &report.stamp {
+            memory::remember_stamp(self.context, self.place, &expected, stamp, self.ui);
+        }
         self.report(&report)
     }
 

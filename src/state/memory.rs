@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn cut_or_flipped_memories_never_panic(memory in memory(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn cut_or_flipped_memories_never_panic(memory in memory(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut bytes = memory.encode();
             let at = at.index(bytes.len());
             let _ = RepoMemory::decode(&bytes[..at]);

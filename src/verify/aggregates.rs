@@ -1,9 +1,10 @@
 //! RepoBlobs and what is summed up from it: size, platforms, vendors, last update (spec §3.5, §3.6).
 //!
 //! These records depend on the order in which things came. zot's own walk and its run-time pushes may leave any of
-//! several values, all of them its own; so a value is only a finding if *no* order explains it. Two folds give the ends:
-//! over nothing (every child comes as late as the index lists it) and over the current records (every child is there
-//! already). What equals either, or lies between them, is zot's.
+//! several values, all of them its own; so a value is only a finding if *no* order explains it. Folds give the ends: over
+//! nothing (every child comes as late as the index lists it) and over the current records (every child is there already).
+//! What equals either, or lies between them, is zot's. Deleting a tag at run time prunes the blob records that no tag
+//! reaches; children of an index that is pushed later stay without, and out of the sums.
 
 use super::compare::text;
 use super::findings::{Finding, Id};
@@ -61,9 +62,9 @@ impl Aggregates<'_> {
             return findings;
         }
         let Some(fresh) = self.rebuild(&RepoState::default()) else { return findings };
-        let reachable = reachable(self.meta, &again.blobs);
+        let required = self.required();
         for digest in differing {
-            findings.extend(self.blob(digest, &again, &fresh, reachable.contains(digest)));
+            findings.extend(self.blob(digest, &again, &fresh, required.contains(digest)));
         }
         if !self.unsure {
             findings.extend(self.sums(&again, &fresh));
@@ -91,12 +92,27 @@ impl Aggregates<'_> {
         })
     }
 
-    fn blob(&self, digest: &str, again: &Rebuilt, fresh: &Rebuilt, reachable: bool) -> Option<Finding> {
+    /// Blobs whose records are there in any order: those of images whose tag is recorded. Children of an index may have
+    /// been pruned; what lacks a tag record lacks it all, which is said once.
+    fn required(&self) -> BTreeSet<&str> {
+        let mut required = BTreeSet::new();
+        let recorded = |image: &&ImageEntry| {
+            image.is_tag && self.meta.tags.get(&image.reference).is_some_and(|tag| tag.digest == image.digest)
+        };
+        for image in self.images().filter(recorded) {
+            required.insert(image.digest.as_str());
+            if let Content::Manifest { blobs, .. } = &image.content {
+                required.extend(blobs.iter().map(|(digest, _)| digest.as_str()));
+            }
+        }
+        required
+    }
+
+    fn blob(&self, digest: &str, again: &Rebuilt, fresh: &Rebuilt, required: bool) -> Option<Finding> {
         let expected = again.blobs.blobs.get(digest)?;
         let finding = Finding::new(Id::AggregateDiffers).reference("blob").digest(digest);
         let Some(found) = self.blobs.blobs.get(digest) else {
-            // Deleting a tag at run time prunes whatever no tag reaches.
-            return reachable.then(|| finding.expected(describe(expected)).found("not recorded"));
+            return required.then(|| finding.expected(describe(expected)).found("not recorded"));
         };
         let explained = fresh.blobs.blobs.get(digest) == Some(found) || self.explained(digest, found, fresh);
         (!explained).then(|| finding.expected(describe(expected)).found(describe(found)))
@@ -130,8 +146,7 @@ impl Aggregates<'_> {
             }
             Content::Index { children } => {
                 let time = found.last_updated.map(Time::from);
-                // That of some child, or of none; never older than the children that came before it.
-                let earliest = fresh.blobs.blobs.get(&image.digest).and_then(|blob| blob.last_updated).map(Time::from);
+                // That of some child, or of none.
                 let of = |blobs: &proto::RepoBlobs, child: &String| {
                     blobs.blobs.get(child).and_then(|blob| blob.last_updated).map(Time::from)
                 };
@@ -142,7 +157,6 @@ impl Aggregates<'_> {
                     && found.vendors.is_empty()
                     && found.platforms.is_empty()
                     && possible
-                    && time >= earliest
             }
         }
     }
@@ -152,7 +166,13 @@ impl Aggregates<'_> {
         if self.ambiguous() {
             return findings;
         }
-        let (low, found, high) = (sums(&fresh.meta), sums(self.meta), sums(&again.meta));
+        let (fresh, found, high) = (sums(&fresh.meta), sums(self.meta), sums(&again.meta));
+        let recorded = self.recorded_sums();
+        let low = Sums {
+            size: fresh.size.min(recorded.size),
+            platforms: fresh.platforms.intersection(&recorded.platforms).copied().collect(),
+            vendors: fresh.vendors.intersection(&recorded.vendors).copied().collect(),
+        };
         let mut report = |part: &str, expected: String, found: String| {
             findings.push(Finding::new(Id::AggregateDiffers).reference(part).expected(expected).found(found));
         };
@@ -168,6 +188,22 @@ impl Aggregates<'_> {
         findings
     }
 
+    /// The sums that the blob records, as they are, amount to.
+    fn recorded_sums(&self) -> Sums<'_> {
+        let (mut size, mut platforms, mut vendors) = (0_i64, BTreeSet::new(), BTreeSet::new());
+        let mut seen = BTreeSet::new();
+        let mut queue: Vec<&str> =
+            self.meta.tags.values().map(|tag| tag.digest.as_str()).filter(|digest| !digest.is_empty()).collect();
+        while let Some(digest) = queue.pop() {
+            let Some(blob) = self.blobs.blobs.get(digest).filter(|_| seen.insert(digest)) else { continue };
+            size = size.wrapping_add(blob.size);
+            platforms.extend(blob.platforms.iter().map(|found| (found.os.as_str(), found.architecture.as_str())));
+            vendors.extend(blob.vendors.iter().map(String::as_str));
+            queue.extend(blob.sub_blobs.iter().map(String::as_str));
+        }
+        Sums { size, platforms, vendors }
+    }
+
     /// Whether a digest is a blob of several sizes, or both an image and a blob: the last one recorded wins, and sums
     /// follow it.
     fn ambiguous(&self) -> bool {
@@ -179,6 +215,15 @@ impl Aggregates<'_> {
                 .any(|(digest, size)| own.contains(digest.as_str()) || *sizes.entry(digest).or_insert(*size) != *size),
             Content::Index { .. } => false,
         })
+    }
+
+    /// The newest tagged image that is no index: no order leaves an older one.
+    fn earliest(&self) -> Time {
+        let times = self.images().filter(|image| image.is_tag).filter_map(|image| match &image.content {
+            Content::Manifest { last_updated, .. } => Some(*last_updated),
+            Content::Index { .. } => None,
+        });
+        times.fold(Time::ZERO, Time::max)
     }
 
     /// At run time the newest image is only ever replaced by a newer one, even when its tag moves on.
@@ -193,7 +238,7 @@ impl Aggregates<'_> {
         let plausible = found.is_some_and(|image| {
             let known = self.meta.tags.values().any(|tag| tag.digest == image.digest)
                 || self.meta.statistics.contains_key(&image.digest);
-            let late_enough = time(Some(image)) >= time(fresh.meta.last_updated_image.as_ref());
+            let late_enough = time(Some(image)) >= self.earliest();
             let recorded = self.blobs.blobs.get(&image.digest).and_then(|blob| blob.last_updated);
             let of_index = self
                 .images()
@@ -235,21 +280,6 @@ fn between(low: i64, found: i64, high: i64) -> bool {
 
 fn within<T: Ord>(low: &BTreeSet<T>, found: &BTreeSet<T>, high: &BTreeSet<T>) -> bool {
     low.is_subset(found) && found.is_subset(high)
-}
-
-/// Digests that the tags reach.
-fn reachable<'a>(meta: &'a proto::RepoMeta, blobs: &'a proto::RepoBlobs) -> BTreeSet<&'a str> {
-    let mut seen = BTreeSet::new();
-    let mut queue: Vec<&str> =
-        meta.tags.values().map(|tag| tag.digest.as_str()).filter(|tag| !tag.is_empty()).collect();
-    while let Some(digest) = queue.pop() {
-        if let Some(blob) = blobs.blobs.get(digest)
-            && seen.insert(digest)
-        {
-            queue.extend(blob.sub_blobs.iter().map(String::as_str));
-        }
-    }
-    seen
 }
 
 fn describe(blob: &proto::BlobInfo) -> String {

@@ -246,6 +246,24 @@ impl Finding {
         self.id.is_drift() || self.is_undecodable_image()
     }
 
+    /// Whether a stamp must not be written over it: drift, or what makes zot fail the repo at every walk.
+    #[must_use]
+    pub fn forbids_stamp(&self) -> bool {
+        self.is_drift()
+            || matches!(
+                self.id,
+                Id::VersionUnknown
+                    | Id::LayoutUnknown
+                    | Id::RepoUnroutable
+                    | Id::IndexUnreadable
+                    | Id::BlobMissing
+                    | Id::BlobUnreadable
+                    | Id::BlobDigest
+                    | Id::DocumentInvalid
+                    | Id::RecordUndecodable
+            )
+    }
+
     fn is_undecodable_image(&self) -> bool {
         self.id == Id::RecordUndecodable && self.reference.as_deref() == Some(IMAGE_META)
     }

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod findings;
 pub mod push_times;
 pub mod quick;
+mod reached;
 pub mod records;
 mod repo;
 pub mod source;
@@ -32,6 +33,7 @@ use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, StorageError};
 use crate::walk::parallel;
 use globset::GlobSet;
+use reached::Reached;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
@@ -479,28 +481,4 @@ impl Shared<'_, '_> {
 /// A poisoned lock means that another thread panicked, and that panic is passed on anyway.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A set of digests, 16 bytes each: what collides hides an orphan, which hurts nobody.
-#[derive(Debug, Default)]
-struct Reached(HashSet<u128>);
-
-impl Reached {
-    fn extend<'d>(&mut self, digests: impl IntoIterator<Item = &'d String>) {
-        self.0.extend(digests.into_iter().map(|digest| Self::key(digest)));
-    }
-
-    fn contains(&self, digest: &str) -> bool {
-        self.0.contains(&Self::key(digest))
-    }
-
-    fn key(digest: &str) -> u128 {
-        let hex = digest.split_once(':').and_then(|(_, hex)| hex.get(..32));
-        hex.and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_else(|| {
-            // Not a digest that zot accepts: any stable key will do.
-            digest
-                .bytes()
-                .fold(0xcbf2_9ce4_8422_2325, |key: u128, byte| (key ^ u128::from(byte)).wrapping_mul(0x100_0000_01b3))
-        })
-    }
 }

@@ -5,8 +5,13 @@
 mod support;
 
 mod encode;
+mod faults;
+mod output;
 mod planted;
 mod plants;
+mod readonly;
 mod recorded;
 mod run;
+mod runtime;
+mod state;
 mod world;

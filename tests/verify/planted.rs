@@ -105,7 +105,7 @@ fn repair(world: &World, plant: &Plant, before: &Raw) -> Vec<String> {
     problems
 }
 
-fn try_plant(plant: &Plant, driver: Driver) -> Vec<String> {
+fn try_plant(plant: &Plant, driver: Driver<'static>) -> Vec<String> {
     let mut world = World::new(driver);
     (plant.spoil)(&mut world);
     world.write_config();

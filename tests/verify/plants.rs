@@ -594,13 +594,13 @@ fn repos() -> Vec<Plant> {
         .stays(),
         always(
             "tag pushed behind the back",
-            &["aggregate-differs", "aggregate-differs", "image-missing", "statistics-missing", "tag-missing"],
+            &["aggregate-differs", "image-missing", "statistics-missing", "tag-missing"],
             |w| new_tag(w, true),
         )
         .due(),
         always(
             "tag pushed behind the back, dated back",
-            &["aggregate-differs", "aggregate-differs", "image-missing", "statistics-missing", "tag-missing"],
+            &["aggregate-differs", "image-missing", "statistics-missing", "tag-missing"],
             |w| new_tag(w, false),
         )
         .hidden(),

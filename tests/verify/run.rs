@@ -35,11 +35,11 @@ impl Options<'_> {
 }
 
 /// Verify the store at `root` against the metaDB at its usual place.
-pub fn verify(driver: Driver, root: &Path, options: Options<'_>) -> Report {
+pub fn verify(driver: Driver<'static>, root: &Path, options: Options<'_>) -> Report {
     verify_stores(driver, root, &stores(root), options)
 }
 
-pub fn verify_stores(driver: Driver, root: &Path, stores: &Stores, options: Options<'_>) -> Report {
+pub fn verify_stores(driver: Driver<'static>, root: &Path, stores: &Stores, options: Options<'_>) -> Report {
     let cancel = Cancel::default();
     let db = driver.place(root).open(&cancel).unwrap();
     let stored = StoredStamp::new(db.stamp().unwrap().unwrap_or_default());
