@@ -257,7 +257,7 @@ const BAD: &[Bad] = &[
         args: &["stamp", "write"],
         code: 1,
         reason: "drift",
-        names: "1 repo to walk",
+        names: "repo-missing in new",
     },
     Bad {
         name: "no metaDB to stamp",

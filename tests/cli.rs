@@ -56,6 +56,7 @@ fn everything_prints_as_recorded() {
         tests.register_bin("metactl", PathBuf::from(env!("CARGO_BIN_EXE_metactl")));
         tests
             .env("METACTL_CONFIG", config)
+            .env("XDG_STATE_HOME", dir.path().to_str().unwrap())
             .env("METACTL_RELEASE_TAG", "v2.1.20")
             .env("METACTL_COMMIT", "v2.1.20-0-g3b5796d")
             .case(cases.join(name))

@@ -51,11 +51,22 @@ fn in_mid_walk(sandbox: &Sandbox) -> Child {
 fn the_first_signal_stops_in_order_and_the_process_ends_by_it() {
     let sandbox = Sandbox::new(|root| store(root, 1500));
     sandbox.walk();
+    // A second reading writes zot's other placeholders; from then on records stay as they are.
+    assert_eq!(sandbox.run(&["walk", "--force"]).code, Some(0));
     let complete = Driver::Bolt.dump(&sandbox.root);
     for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
-        let child = in_mid_walk(&sandbox);
-        kill(pid(&child), signal);
-        let ran = finish(child);
+        // On a busy machine the walk may be over before the signal comes; such a try says nothing.
+        let interrupted = (0..50).find_map(|_| {
+            let child = in_mid_walk(&sandbox);
+            kill(pid(&child), signal);
+            let ran = finish(child);
+            let midway = ran.json()["repos"]["parsed"].as_u64().unwrap() < 1500;
+            if !midway {
+                sandbox.walk();
+            }
+            midway.then_some(ran)
+        });
+        let ran = interrupted.expect("a walk that the signal meets midway");
         assert_eq!(ran.signal, Some(number), "{ran:?}");
         let report = ran.json();
         assert_eq!(
@@ -63,7 +74,6 @@ fn the_first_signal_stops_in_order_and_the_process_ends_by_it() {
             (&json!("broken-off"), &json!("absent")),
             "{ran:?}"
         );
-        assert!(report["repos"]["parsed"].as_u64().unwrap() < 1500, "too fast to be interrupted");
         assert!(ran.stderr.contains("stopped by a signal") && ran.stderr.contains("hint: "), "{ran:?}");
         assert!(!stamped(&sandbox));
         sound(Driver::Bolt, &sandbox.root);

@@ -147,7 +147,8 @@ fn with_mounts(sandbox: &Sandbox, script: &str) -> Ran {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", script]);
     command.env("METACTL", env!("CARGO_BIN_EXE_metactl")).env("METACTL_CONFIG", &sandbox.config);
-    command.env("METACTL_RELEASE_TAG", BUILD[1]).env("METACTL_COMMIT", BUILD[3]).current_dir(sandbox.dir.path());
+    command.env("METACTL_RELEASE_TAG", BUILD[1]).env("METACTL_COMMIT", BUILD[3]).env("METACTL_NO_STATE", "1");
+    command.current_dir(sandbox.dir.path());
     run(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
@@ -241,6 +242,7 @@ fn shell(sandbox: &Sandbox, line: &str) -> Ran {
     let mut command = Command::new("bash");
     command.args(["-c", line]).env_clear().env("PATH", "/usr/bin:/bin").env("METACTL", env!("CARGO_BIN_EXE_metactl"));
     command.env("METACTL_CONFIG", &sandbox.config).env("METACTL_RELEASE_TAG", BUILD[1]).env("METACTL_COMMIT", BUILD[3]);
+    command.env("METACTL_NO_STATE", "1");
     run(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 

@@ -339,8 +339,9 @@ fn refuse_drift(report: &Report) -> Result<(), Failure> {
         Some(repo) => format!("{} in {repo}", first.id),
         None => first.id.to_string(),
     };
+    let more = if wrong.len() > 1 { ", …" } else { "" };
     let message =
-        format!("refused: the metaDB does not reflect storage ({}: {example}, …)", count(wrong.len(), "finding"));
+        format!("refused: the metaDB does not reflect storage ({}: {example}{more})", count(wrong.len(), "finding"));
     Err(Failure { exit: Exit::Warning, ..Failure::unknown("drift", message) }
         .hint("`metactl verify --quick` lists them, `metactl walk` records and stamps; --force stamps all the same"))
 }

@@ -45,7 +45,7 @@ impl Ran {
     }
 }
 
-/// The binary with nothing in its environment.
+/// The binary with nothing in its environment, but for the word that nothing outside the test's directory is remembered.
 pub fn metactl() -> Command {
     at(Path::new(env!("CARGO_BIN_EXE_metactl")))
 }
@@ -53,7 +53,7 @@ pub fn metactl() -> Command {
 /// As [`metactl`], another copy of it.
 pub fn at(binary: &Path) -> Command {
     let mut command = Command::new(binary);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env_clear().env("METACTL_NO_STATE", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
