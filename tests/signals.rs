@@ -246,8 +246,6 @@ impl Crash {
         let found = match self.driver.place(&self.sandbox.root).open(&Cancel::default()) {
             Ok(_) => self.driver.dump(&self.sandbox.root),
             Err(MetaDbError::Absent { .. }) => Raw::default(),
-            // Killed while the file was made, before its first page was valid: the next walk below takes it for new.
-            Err(MetaDbError::Damaged { .. }) if self.base.is_none() && self.driver == Driver::Bolt => Raw::default(),
             Err(error) => panic!("{:?} {delay:?}: {error}", self.driver),
         };
         if matches!(self.driver, Driver::Bolt) && !found.0.is_empty() {

@@ -6,6 +6,7 @@
 //! conditional write) stays behind [`MetaDbWriter::write`]; the caller's closure may be asked again with newer records.
 
 pub mod bolt;
+mod create;
 pub mod redb;
 pub mod redis;
 

@@ -3,6 +3,7 @@
 //! zot never opens it. It serves registries and pipelines without zot and shadow copies to compare with. Reading opens
 //! the file shared, so that several readers can look at once; writing opens it exclusively.
 
+use super::create::create_whole;
 use super::{MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, WriteToken, image_needs_write};
 use crate::cancel::Cancel;
 use crate::oci::time::Time;
@@ -322,50 +323,15 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
     }
 }
 
-/// Make an empty metaDB at `path`, whole or not at all: redb refuses a file whose creation was cut short, and nobody but
-/// the operator could tell that from a damaged one. So it is made under another name first.
+/// Make an empty metaDB.
 fn create(path: &Path) -> Result<(), MetaDbError> {
-    use std::hash::BuildHasher as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let io = |source: std::io::Error| MetaDbError::Io {
-        action: "create",
-        location: path.display().to_string(),
-        source: source.into(),
-    };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // A process id would not do: in containers they are all alike.
-    name.push(format!(".{:016x}.new", std::hash::RandomState::new().hash_one(0)));
-    let made = directory.join(name);
-    let build = || {
-        // The mode must be right from the start: records name users and API keys.
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made).map_err(io)?;
-        let db = redb::Database::create(&made).map_err(|error| opening(path, error))?;
+    let failed = |source| failure("create", path, redb::Error::Io(source));
+    create_whole(path, failed, |made| {
+        let db = redb::Database::create(made).map_err(|error| opening(path, error))?;
         let db = RedbMetaDb { path: path.to_owned(), db };
         initialise(&db)?;
-        db.db.close().map_err(|error| opening(path, error))?;
-        place(&made, path).and_then(|()| std::fs::File::open(directory)?.sync_all()).map_err(io)
-    };
-    let built = build();
-    // Gone if it was put in place; in the way of the next attempt if not.
-    let _ = std::fs::remove_file(&made);
-    built
-}
-
-/// Give `made` the name `path`, unless somebody else made a metaDB there meanwhile.
-fn place(made: &Path, path: &Path) -> std::io::Result<()> {
-    match std::fs::hard_link(made, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match std::fs::metadata(path)?.len() {
-            0 => std::fs::rename(made, path),
-            _ => Ok(()),
-        },
-        // File systems without hard links.
-        Err(_) => std::fs::rename(made, path),
-        Ok(()) => Ok(()),
-    }
+        db.db.close().map_err(|error| opening(path, error))
+    })
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {

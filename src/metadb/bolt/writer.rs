@@ -5,8 +5,6 @@
 //! tree stands untouched, so a crash at any instant leaves the old tree or the new one.
 
 use std::fs::{File, OpenOptions as FileOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use super::pager::{Metas, Pager};
 use super::tree::Tx;
 use super::{BoltError, lock};
 use crate::cancel::Cancel;
+use crate::metadb::create::create_whole;
 
 /// Page size of files created here: that of the systems zot runs on, whatever this one has.
 const NEW_PAGE_SIZE: u32 = 4096;
@@ -255,29 +254,19 @@ fn unreachable_pages(pager: Pager<'_>, meta: &Meta, cancel: &Cancel) -> Result<F
 
 fn open_file(path: &Path, create: bool) -> Result<File, BoltError> {
     match require_regular(path) {
-        Err(BoltError::NotFound { .. }) if create => {}
+        Err(BoltError::NotFound { .. }) if create => make_file(path)?,
         other => other?,
     }
-    let mut options = FileOptions::new();
-    options.read(true).write(true).mode(0o600);
-    match options.open(path) {
-        Err(error) if create && error.kind() == io::ErrorKind::NotFound => {}
-        result => return result.map_err(|error| open_error(path, error)),
-    }
-    // Another process may create it at the same moment: then both get the same file, and the lock decides who
-    // initialises it.
-    let file = options.create(true).truncate(false).open(path).map_err(|error| BoltError::io("create", path, error))?;
-    sync_directory(path)?;
-    Ok(file)
+    FileOptions::new().read(true).write(true).open(path).map_err(|error| open_error(path, error))
 }
 
-/// Make the file's name durable.
-fn sync_directory(path: &Path) -> Result<(), BoltError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| BoltError::io("sync", path, error))
+/// Make an empty database.
+fn make_file(path: &Path) -> Result<(), BoltError> {
+    let failed = |error| BoltError::io("create", path, error);
+    create_whole(path, failed, |made| {
+        let file = FileOptions::new().read(true).write(true).open(made).map_err(failed)?;
+        initialise(&file, path)
+    })
 }
 
 /// Whether the file is empty, or its creation was cut short before the meta pages were written.
