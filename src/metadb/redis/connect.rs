@@ -33,6 +33,8 @@ pub struct Traffic {
     pub round_trips: AtomicU64,
     pub commands: AtomicU64,
     pub bytes: AtomicU64,
+    /// Time spent sending and waiting.
+    pub micros: AtomicU64,
 }
 
 /// A connection and the means to make it again.
@@ -280,6 +282,7 @@ impl Link {
 /// One round trip. After an error the connection must not be used again: replies may still be on their way.
 fn exchange(connection: &mut redis::Connection, batch: &Batch, traffic: &Traffic) -> Result<Vec<Reply>, Fault> {
     let failed = |error: redis::RedisError| Fault::link(&error);
+    let started = Instant::now();
     connection.send_packed_command(batch.bytes()).map_err(failed)?;
     let mut replies = Vec::with_capacity(batch.len());
     for _ in 0..batch.len() {
@@ -291,6 +294,8 @@ fn exchange(connection: &mut redis::Connection, batch: &Batch, traffic: &Traffic
     traffic.round_trips.fetch_add(1, Ordering::Relaxed);
     traffic.commands.fetch_add(batch.len() as u64, Ordering::Relaxed);
     traffic.bytes.fetch_add(batch.size() as u64, Ordering::Relaxed);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    traffic.micros.fetch_add(micros, Ordering::Relaxed);
     Ok(replies)
 }
 
