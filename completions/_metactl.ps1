@@ -22,7 +22,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
     $completions = @(switch ($command) {
         'metactl' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -51,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('stamp', 'stamp', [CompletionResultType]::ParameterValue, 'Show, write or clear the fast-restart stamp')
             [CompletionResult]::new('walk', 'walk', [CompletionResultType]::ParameterValue, 'Bring the metaDB up to what storage holds, then stamp it')
+            [CompletionResult]::new('verify', 'verify', [CompletionResultType]::ParameterValue, 'Find every disagreement between storage and metaDB; writes to neither')
             [CompletionResult]::new('config', 'config', [CompletionResultType]::ParameterValue, 'Look at the registry''s configuration')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print a completion script')
             [CompletionResult]::new('man', 'man', [CompletionResultType]::ParameterValue, 'Write the manual pages into a directory')
@@ -58,7 +62,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -90,7 +97,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;show' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -120,7 +130,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;write' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -150,7 +163,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;clear' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -181,7 +197,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--repo', '--repo', [CompletionResultType]::ParameterName, 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)')
             [CompletionResult]::new('--max-delete', '--max-delete', [CompletionResultType]::ParameterName, 'Repos that may be deleted from the metaDB without a question [default: 10 or 10%, whichever is more; never all]')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -212,9 +231,50 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'metactl;verify' {
+            [CompletionResult]::new('--repo', '--repo', [CompletionResultType]::ParameterName, 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)')
+            [CompletionResult]::new('--sample', '--sample', [CompletionResultType]::ParameterName, 'Read this share of the unchanged repos too, those verified longest ago first')
+            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Rows of the table [default: all]')
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
+            [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
+            [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
+            [CompletionResult]::new('--zot-binary', '--zot-binary', [CompletionResultType]::ParameterName, 'Read the build''s identity from this executable, without running it')
+            [CompletionResult]::new('--zot-url', '--zot-url', [CompletionResultType]::ParameterName, 'Ask a running zot for its identity')
+            [CompletionResult]::new('--zot-ca-file', '--zot-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for --zot-url, instead of the public ones')
+            [CompletionResult]::new('--zot-auth-file', '--zot-auth-file', [CompletionResultType]::ParameterName, 'Log in to --zot-url with the `user:password` in this file')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'Format of the result')
+            [CompletionResult]::new('--metrics-file', '--metrics-file', [CompletionResultType]::ParameterName, 'Also write the result as Prometheus metrics to this file, atomically')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
+            [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'Format of log lines')
+            [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
+            [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
+            [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
+            [CompletionResult]::new('--quick', '--quick', [CompletionResultType]::ParameterName, 'Compare listings, times, tags and digests only')
+            [CompletionResult]::new('--deep', '--deep', [CompletionResultType]::ParameterName, 'Also rebuild every record from storage, check digests and compare field by field')
+            [CompletionResult]::new('--full', '--full', [CompletionResultType]::ParameterName, 'Read all repos, whatever earlier runs remember')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print more: -v what is done, -vv details')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print more: -v what is done, -vv details')
+            [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to the one question there is: whether many repos may be deleted from the metaDB')
+            [CompletionResult]::new('--no-state', '--no-state', [CompletionResultType]::ParameterName, 'Remember nothing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'metactl;config' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -244,7 +304,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;config;show' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -273,7 +336,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;completions' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')
@@ -302,7 +368,10 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;man' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
+            [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
+            [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--dedupe-effective', '--dedupe-effective', [CompletionResultType]::ParameterName, 'Whether zot''s hard-link probe succeeds on its host, if that is another one than this')
             [CompletionResult]::new('--release-tag', '--release-tag', [CompletionResultType]::ParameterName, 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)')
             [CompletionResult]::new('--commit', '--commit', [CompletionResultType]::ParameterName, 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)')

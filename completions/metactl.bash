@@ -28,6 +28,9 @@ _metactl() {
             metactl,stamp)
                 cmd="metactl__subcmd__stamp"
                 ;;
+            metactl,verify)
+                cmd="metactl__subcmd__verify"
+                ;;
             metactl,walk)
                 cmd="metactl__subcmd__walk"
                 ;;
@@ -50,7 +53,7 @@ _metactl() {
 
     case "${cmd}" in
         metactl)
-            opts="-q -v -h -V --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help --version stamp walk config completions man"
+            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -61,6 +64,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -132,7 +147,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__completions)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -143,6 +158,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -214,7 +241,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -225,6 +252,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -296,7 +335,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config__subcmd__show)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -307,6 +346,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -378,7 +429,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__man)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -389,6 +440,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -460,7 +523,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show write clear"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show write clear"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -471,6 +534,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -542,7 +617,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__clear)
-            opts="-q -v -h --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -553,6 +628,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -624,7 +711,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__show)
-            opts="-q -v -h --check --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -635,6 +722,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -706,7 +805,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__write)
-            opts="-q -v -h --force --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -717,6 +816,124 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dedupe-effective)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --release-tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --commit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zot-binary)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zot-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zot-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zot-auth-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json nagios prometheus" -- "${cur}"))
+                    return 0
+                    ;;
+                --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        metactl__subcmd__verify)
+            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -788,7 +1005,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__walk)
-            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -807,6 +1024,18 @@ _metactl() {
                     return 0
                     ;;
                 --metadb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redis-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

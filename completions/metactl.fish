@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_metactl_global_optspecs
-    string join \n config= metadb= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= lock-timeout= timeout= yes state= no-state h/help V/version
+    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= lock-timeout= timeout= yes state= no-state h/help V/version
 end
 
 function __fish_metactl_needs_command
@@ -25,7 +25,10 @@ function __fish_metactl_using_subcommand
 end
 
 complete -c metactl -n "__fish_metactl_needs_command" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_needs_command" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_needs_command" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_needs_command" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_needs_command" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -36,8 +39,8 @@ complete -c metactl -n "__fish_metactl_needs_command" -l zot-ca-file -d 'Trust t
 complete -c metactl -n "__fish_metactl_needs_command" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_needs_command" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -57,11 +60,15 @@ complete -c metactl -n "__fish_metactl_needs_command" -s h -l help -d 'Print hel
 complete -c metactl -n "__fish_metactl_needs_command" -s V -l version -d 'Print version'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "stamp" -d 'Show, write or clear the fast-restart stamp'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "walk" -d 'Bring the metaDB up to what storage holds, then stamp it'
+complete -c metactl -n "__fish_metactl_needs_command" -f -a "verify" -d 'Find every disagreement between storage and metaDB; writes to neither'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "config" -d 'Look at the registry\'s configuration'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "man" -d 'Write the manual pages into a directory'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -72,8 +79,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_se
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -94,7 +101,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_se
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -f -a "write" -d 'Store the expected stamp, so that zot skips its next walk'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -f -a "clear" -d 'Remove the stamp, so that zot walks at its next start'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -105,8 +115,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -125,7 +135,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -136,8 +149,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -156,7 +169,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -167,8 +183,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -188,7 +204,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l repo -d 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l max-delete -d 'Repos that may be deleted from the metaDB without a question [default: 10 or 10%, whichever is more; never all]' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand walk" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -199,8 +218,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand walk" -l zot-ca-file -d 
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -221,8 +240,50 @@ complete -c metactl -n "__fish_metactl_using_subcommand walk" -l no-progress -d 
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l yes -d 'Answer yes to the one question there is: whether many repos may be deleted from the metaDB'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l repo -d 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l sample -d 'Read this share of the unchanged repos too, those verified longest ago first' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l limit -d 'Rows of the table [default: all]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l config -d 'The registry\'s own configuration file' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
+off\t'No'"
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l commit -d 'Commit of that build as `zot --version` prints it, for example v2.1.20-0-g3b5796d (may be empty)' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l zot-binary -d 'Read the build\'s identity from this executable, without running it' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l zot-url -d 'Ask a running zot for its identity' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l zot-ca-file -d 'Trust these certificates (PEM) for --zot-url, instead of the public ones' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l format -d 'Format of the result' -r -f -a "table\t'For people'
+json\t'For programs; carries schema_version'
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
+always\t'Always'
+never\t'Never'"
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l timeout -d 'Stop after this time, as if interrupted' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l state -d 'File for what metactl remembers between runs' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l quick -d 'Compare listings, times, tags and digests only'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l deep -d 'Also rebuild every record from storage, check digests and compare field by field'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l full -d 'Read all repos, whatever earlier runs remember'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -s v -l verbose -d 'Print more: -v what is done, -vv details'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l no-progress -d 'Show no progress'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l yes -d 'Answer yes to the one question there is: whether many repos may be deleted from the metaDB'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l no-state -d 'Remember nothing'
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -233,8 +294,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_s
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -253,7 +314,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_s
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -f -a "show" -d 'Print the effective storage config (secrets redacted), the stores, the metaDB and the fingerprints'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -264,8 +328,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -283,7 +347,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand completions" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -294,8 +361,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand completions" -l zot-ca-f
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'
@@ -313,7 +380,10 @@ complete -c metactl -n "__fish_metactl_using_subcommand completions" -l yes -d '
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand man" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH or redb:PATH' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l dedupe-effective -d 'Whether zot\'s hard-link probe succeeds on its host, if that is another one than this' -r -f -a "on\t'Yes'
 off\t'No'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l release-tag -d 'Release tag of the zot build that will start, for example v2.1.20 (may be empty)' -r
@@ -324,8 +394,8 @@ complete -c metactl -n "__fish_metactl_using_subcommand man" -l zot-ca-file -d '
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l zot-auth-file -d 'Log in to --zot-url with the `user:password` in this file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l format -d 'Format of the result' -r -f -a "table\t'For people'
 json\t'For programs; carries schema_version'
-nagios\t'For Nagios and Icinga (stamp show)'
-prometheus\t'Prometheus\' text format (stamp show)'"
+nagios\t'For Nagios and Icinga (stamp show, verify)'
+prometheus\t'Prometheus\' text format (stamp show, verify)'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l metrics-file -d 'Also write the result as Prometheus metrics to this file, atomically' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; CLICOLOR_FORCE forces it'
 always\t'Always'

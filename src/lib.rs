@@ -9,6 +9,7 @@
 //! metaDB ─► stored stamp ────────────────────────────────────────────────────────┴► decision: skip | walk(reason)
 //! image store ─► repo list ─► plan (new, changed, unchanged, gone) ─► per repo: blobs ─► documents ─► records
 //!             ─► metaDB writer ─► stamp ─► report
+//! image store + metaDB ─► findings (verify) ─► state file
 //! ```
 //!
 //! The library knows no terminal: everything that talks to a person lives in the binary's `cli` module.
@@ -25,5 +26,7 @@ pub mod progress;
 pub mod records;
 pub mod secret;
 pub mod stamp;
+pub mod state;
 pub mod storage;
+pub mod verify;
 pub mod walk;

@@ -1,6 +1,8 @@
 //! Power cuts, full disks, damaged and foreign files: the old tree or the new one, an error or the data, and never a
 //! panic, an endless loop, or more memory than there is file.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
+
 mod bolt_support;
 
 use std::io::{self, ErrorKind};
@@ -198,14 +200,14 @@ fn short_reads_and_writes_change_nothing() {
 }
 
 #[test]
-fn a_cancelled_commit_changes_nothing() {
-    let (file, model, mut rng) = with_history(12, 5, 100, 4096);
+fn a_commit_that_was_begun_is_finished_in_spite_of_a_signal() {
+    let (file, mut model, mut rng) = with_history(12, 5, 100, 4096);
     let cancel = Cancel::default();
     let options = OpenOptions { cancel: cancel.clone(), ..options(false) };
     let mut open = Writer::with_layer(Path::new("image"), Box::new(file.clone()), &options).unwrap();
     cancel.cancel();
-    let batch = random_batch(&mut rng, &mut model.clone(), 100, 10);
-    assert!(matches!(open.commit(&batch), Err(BoltError::Cancelled)));
+    let batch = random_batch(&mut rng, &mut model, 100, 10);
+    open.commit(&batch).unwrap();
     assert_eq!(dump_image(file.image()), model);
 }
 
@@ -219,7 +221,7 @@ fn use_everything(image: Vec<u8>, keys: &[(Vec<Vec<u8>>, Vec<u8>)]) -> Option<Tr
         tree = database.snapshot(&cancel, dump_some).ok();
         let _ = database.snapshot(&cancel, |tx| tx.check());
         let _ = database
-            .salvage(&cancel, |tx| tx.root().for_each_key(|_, _| Ok::<_, BoltError>(ControlFlow::Continue(()))));
+            .snapshot(&cancel, |tx| tx.root().for_each_key(|_, _| Ok::<_, BoltError>(ControlFlow::Continue(()))));
         let _ = database.snapshot(&cancel, |tx| {
             for (path, key) in keys {
                 if let Ok(Some(bucket)) = tx.bucket(&as_path(path)) {
@@ -316,8 +318,7 @@ fn every_byte_damaged() {
     });
     // The format has no checksums for keys and values: their damage cannot be seen here. The number is only
     // bounded so that a loss of the structural checks is noticed.
-    eprintln!("{unnoticed} of {} changes unnoticed", image.len() * 2);
-    assert!(unnoticed < image.len(), "{unnoticed} of {} changes unnoticed", image.len() * 2);
+    assert!(unnoticed < image.len() / 3, "{unnoticed} of {} changes unnoticed", image.len() * 2);
 }
 
 #[test]
@@ -380,8 +381,8 @@ fn branches_in_a_circle() {
 }
 
 #[test]
-fn salvage_reads_the_older_tree_only_when_it_is_sound() {
-    let (image, tree, before) = small_file();
+fn a_damaged_root_is_named_and_the_older_tree_is_not_taken_for_it() {
+    let (image, tree, _) = small_file();
     let root = |slot: usize| u64::from_le_bytes(image[slot * 1024 + 32..slot * 1024 + 40].try_into().unwrap()) as usize;
     let txid = |slot: usize| u64::from_le_bytes(image[slot * 1024 + 64..slot * 1024 + 72].try_into().unwrap());
     let newest = usize::from(txid(1) > txid(0));
@@ -391,13 +392,8 @@ fn salvage_reads_the_older_tree_only_when_it_is_sound() {
 
     let mut damaged = image.clone();
     damaged[root(newest) * 1024 + 8] = 0;
-    let error = open(damaged.clone()).snapshot(&cancel, dump).unwrap_err();
+    let error = open(damaged).snapshot(&cancel, dump).unwrap_err();
     assert!(matches!(error, BoltError::Damaged { page, .. } if page == root(newest) as u64), "{error}");
-    let salvaged = open(damaged.clone()).salvage(&cancel, dump).unwrap();
-    assert_eq!((salvaged.value, salvaged.txid, salvaged.lost), (before, txid(1 - newest), Some(txid(newest))));
-
-    damaged[root(1 - newest) * 1024 + 8] = 0;
-    assert!(matches!(open(damaged).salvage(&cancel, dump), Err(BoltError::Damaged { .. })));
 }
 
 /// The freelist of a damaged file may list pages in use. Writing over them would destroy data, so it is refused.

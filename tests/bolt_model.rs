@@ -1,5 +1,7 @@
 //! Random transactions against a model, on every page size, and zot's own file read back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a suite for other code")]
+
 mod bolt_support;
 
 use std::collections::BTreeSet;
@@ -213,7 +215,8 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     batch.put(&[b"b"], b"key", b"value").unwrap();
     writer.commit(&batch).unwrap();
     let before = dump_image(file.image());
-    let attempts: [fn(&mut Batch) -> Result<(), BoltError>; 6] = [
+    type Attempt = fn(&mut Batch) -> Result<(), BoltError>;
+    let attempts: [Attempt; 6] = [
         |batch| batch.put(&[b"absent"], b"k", b"v"),
         |batch| batch.put(&[b"b", b"absent"], b"k", b"v"),
         |batch| batch.put(&[b"b"], b"inner", b"v"),

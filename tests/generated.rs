@@ -1,6 +1,8 @@
 //! Committed generated files are what their sources generate. `UPDATE_GENERATED=1 cargo test --test generated` rewrites
 //! them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {

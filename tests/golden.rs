@@ -184,7 +184,7 @@ fn against_model(root: &Path, before: &Raw, after: &Raw) -> Vec<String> {
             RepoState { meta: get("RepoMeta"), blobs: get("RepoBlobsMeta"), last_updated: get("RepoLastUpdated") };
         let seen = |state: &Raw| state.get("RepoLastUpdated", &repo).map(<[u8]>::to_vec);
         let unread = prior.last_updated() != Time::ZERO && seen(before) == seen(after);
-        let Ok(read) = read_repo(&stores(root), &repo, Rules::default(), &Cancel::default()) else { continue };
+        let Ok(read) = read_repo(&stores(root), &repo, Rules::default(), 2, &Cancel::default()) else { continue };
         let Some((meta, blobs)) = model::walk(&repo, &prior, &read.entries, clock, Rules::default()) else { continue };
         if unread {
             continue;

@@ -13,7 +13,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use support::redis::{Server, dump};
-use support::setups;
 use support::store::{sha256, write_at};
 use support::walk::walk_at;
 

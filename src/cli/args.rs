@@ -2,7 +2,11 @@
 
 use super::exit::EXIT_STATUS;
 use super::ui::ColorWhen;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +16,7 @@ use std::time::Duration;
 /// done already by the same build under the same storage config. metactl shows, writes and clears that stamp, performs
 /// the walk itself, in parallel, and tells what zot will do at its next start.
 #[derive(Debug, Parser)]
-#[command(name = "metactl", version, after_help = EXIT_STATUS, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "metactl", version, after_help = EXIT_STATUS, max_term_width = 100, disable_help_subcommand = true, args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -29,6 +33,8 @@ pub enum Command {
     /// Bring the metaDB up to what storage holds, then stamp it
     #[command(after_help = EXIT_STATUS)]
     Walk(super::walk::WalkArgs),
+    /// Find every disagreement between storage and metaDB; writes to neither
+    Verify(super::verify::VerifyArgs),
     /// Look at the registry's configuration
     #[command(subcommand)]
     Config(super::config::ConfigCommand),
@@ -121,15 +127,15 @@ pub struct Global {
     pub color: ColorWhen,
 
     /// Print less: -q result and errors, -qq exit code only
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose", help_heading = OUTPUT)]
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "METACTL_QUIET", hide_env_values = true, help_heading = OUTPUT)]
     pub quiet: u8,
 
     /// Print more: -v what is done, -vv details
-    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = OUTPUT)]
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "METACTL_VERBOSE", hide_env_values = true, help_heading = OUTPUT)]
     pub verbose: u8,
 
     /// Show no progress
-    #[arg(long, global = true, env = "METACTL_NO_PROGRESS", hide_env_values = true, help_heading = OUTPUT)]
+    #[arg(long, global = true, env = "METACTL_NO_PROGRESS", hide_env_values = true, value_parser = FalseyValueParser::new(), help_heading = OUTPUT)]
     pub no_progress: bool,
 
     /// Format of log lines
@@ -171,15 +177,15 @@ pub struct Global {
     pub timeout: Option<Duration>,
 
     /// Answer yes to the one question there is: whether many repos may be deleted from the metaDB
-    #[arg(long, global = true, env = "METACTL_YES", hide_env_values = true, help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_YES", hide_env_values = true, value_parser = FalseyValueParser::new(), help_heading = LIMITS)]
     pub yes: bool,
 
     /// File for what metactl remembers between runs
-    #[arg(long, global = true, env = "METACTL_STATE", hide_env_values = true, value_name = "FILE", conflicts_with = "no_state", help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_STATE", hide_env_values = true, value_name = "FILE", help_heading = LIMITS)]
     pub state: Option<PathBuf>,
 
     /// Remember nothing
-    #[arg(long, global = true, env = "METACTL_NO_STATE", hide_env_values = true, help_heading = LIMITS)]
+    #[arg(long, global = true, env = "METACTL_NO_STATE", hide_env_values = true, value_parser = FalseyValueParser::new(), help_heading = LIMITS)]
     pub no_state: bool,
 }
 
@@ -190,9 +196,9 @@ pub enum Format {
     Table,
     /// For programs; carries schema_version
     Json,
-    /// For Nagios and Icinga (stamp show)
+    /// For Nagios and Icinga (stamp show, verify)
     Nagios,
-    /// Prometheus' text format (stamp show)
+    /// Prometheus' text format (stamp show, verify)
     Prometheus,
 }
 
@@ -216,11 +222,62 @@ pub enum OnOff {
 
 /// `30s`, `2m`, `1h30m`, `500ms`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let span: jiff::SignedDuration =
+                text.parse().map_err(|_| "expected a duration such as 30s or 2m".to_owned())?;
+            Duration::try_from(span).map_err(|_| "must not be negative".to_owned())?
+        }
+    };
+    // Beyond this an instant cannot be told any more on some systems.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    if parsed > LONGEST { Err("must not exceed 100 years".to_owned()) } else { Ok(parsed) }
+}
+
+impl Cli {
+    /// Parse the command line and the environment.
+    ///
+    /// # Errors
+    /// Usage errors, and requests for help or the version.
+    pub fn from_command_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        // An empty variable is how units and compose files say "not set". Tag and commit of a build may really be empty.
+        let unset = |name: &std::ffi::OsStr| {
+            name != "METACTL_RELEASE_TAG"
+                && name != "METACTL_COMMIT"
+                && std::env::var_os(name).is_some_and(|value| value.is_empty())
+        };
+        let mut command = Self::command().mut_args(|arg| match arg.get_env() {
+            Some(name) if unset(name) => arg.env(None::<&str>),
+            _ => arg,
+        });
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.settle(&matches, &mut command)?;
+        Ok(cli)
     }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration such as 30s or 2m".to_owned())?;
-    Duration::try_from(span).map_err(|_| "must not be negative".to_owned())
+
+    /// Options that rule each other out: two on the command line are an error, one there beats one in the environment.
+    fn settle(&mut self, matches: &ArgMatches, command: &mut clap::Command) -> Result<(), clap::Error> {
+        let given = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        for (first, second) in [("quiet", "verbose"), ("state", "no_state")] {
+            if given(first) && given(second) {
+                let message = format!("--{first} cannot be used with --{}", second.replace('_', "-"));
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        let global = &mut self.global;
+        if given("verbose") {
+            global.quiet = 0;
+        }
+        if given("state") {
+            global.no_state = false;
+        }
+        if global.no_state {
+            global.state = None;
+        }
+        Ok(())
+    }
 }
 
 impl Global {

@@ -1,7 +1,7 @@
 //! Progress on stderr: bars on a terminal, a log line every 30 seconds otherwise, nothing with `-q` or `--no-progress`.
 
-use super::ui::clean;
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use super::ui::{BARS, clean};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use metactl::progress::{Phase, Progress};
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ pub struct Bars {
 }
 
 enum Target {
-    Terminal(MultiProgress),
+    Terminal,
     Log,
     None,
 }
@@ -41,7 +41,7 @@ impl Bars {
     pub fn new(wanted: bool) -> Self {
         let target = match (wanted, std::io::stderr().is_terminal()) {
             (false, _) => Target::None,
-            (true, true) => Target::Terminal(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))),
+            (true, true) => Target::Terminal,
             (true, false) => Target::Log,
         };
         Self {
@@ -83,7 +83,7 @@ impl Progress for Bars {
             counter.store(0, Ordering::Relaxed);
         }
         let bar = match &self.target {
-            Target::Terminal(bars) => Some(bars.add(bar(phase, repos))),
+            Target::Terminal => Some(BARS.add(bar(phase, repos))),
             Target::Log | Target::None => None,
         };
         if let Ok(mut state) = self.state.lock() {
@@ -97,7 +97,7 @@ impl Progress for Bars {
             if let Some(bar) = &state.bar
                 && state.started.elapsed() > DELAY
             {
-                bar.set_prefix(clean(repo).into_owned());
+                bar.set_message(clean(repo).into_owned());
             }
         });
     }
@@ -114,7 +114,7 @@ impl Progress for Bars {
                 if state.started.elapsed() > DELAY {
                     bar.set_position(done);
                     if state.phase == Phase::Walk {
-                        bar.set_message(self.work(state.started));
+                        bar.set_prefix(self.work(state.started));
                     }
                 }
             } else if state.logged.elapsed() >= LOG_EVERY {
@@ -142,20 +142,19 @@ fn name(phase: Phase) -> &'static str {
     }
 }
 
+/// Nothing is drawn before the first update, which comes after [`DELAY`]; until it is [`BARS`]' own, a bar would draw
+/// beside it whatever it is told.
 fn bar(phase: Phase, repos: u64) -> ProgressBar {
-    // Hidden until the operation turns out to be long; drawn by the first update after that.
     let template = match phase {
         Phase::Walk | Phase::Verify => {
             "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {wide_msg}\n  {prefix}"
+                .to_owned()
         }
-        Phase::Plan | Phase::Recheck => "{spinner} {msg} {human_pos}/{human_len} repos",
+        Phase::Plan | Phase::Recheck => format!("{{spinner}} {} {{human_pos}}/{{human_len}} repos", name(phase)),
     };
-    let bar = ProgressBar::new(repos);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+    let bar = ProgressBar::with_draw_target(Some(repos), ProgressDrawTarget::hidden());
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
-    if matches!(phase, Phase::Plan | Phase::Recheck) {
-        bar.set_message(name(phase));
-    }
-    bar
 }

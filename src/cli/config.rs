@@ -26,8 +26,7 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
     let ConfigCommand::Show = command;
     super::stamp::plain_formats(global)?;
     let context = Context::load(global, Access::Read)?;
-    let mut warnings: Vec<String> =
-        context.problems.iter().map(|problem| format!("zot would refuse: {problem}")).collect();
+    let mut warnings = context.problems.clone();
     warnings.extend(context.metadb.notices.iter().chain(context.storage.notices()).cloned());
     let mut fingerprints = Vec::new();
     for (release, fields) in RELEASES {
@@ -56,13 +55,13 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
         })),
         _ => {
             let mut out = ui::json(&context.storage.redacted_json());
-            let mut facts = table(ui, &[]);
+            // A table of their own, whose rows fit 80 columns.
+            let mut releases = table(ui, &["release", "fingerprint"]);
             for (release, found) in &fingerprints {
-                facts.add_row(vec![
-                    cell(&format!("fingerprint {release}")),
-                    cell(found.as_deref().unwrap_or("(this release refuses the config)")),
-                ]);
+                let found = found.as_deref().unwrap_or("(this release refuses the config)");
+                releases.add_row(vec![cell(release), cell(found)]);
             }
+            let mut facts = table(ui, &[]);
             for store in &stores {
                 let text = |key: &str| store.get(key).and_then(Value::as_str).unwrap_or_default();
                 facts.add_row(vec![
@@ -76,6 +75,8 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
             for warning in &warnings {
                 facts.add_row(vec![cell("warning"), cell(warning)]);
             }
+            out.push('\n');
+            out.push_str(&lines(&releases));
             out.push('\n');
             out.push_str(&lines(&facts));
             out

@@ -2,12 +2,15 @@
 
 use super::args::Global;
 use super::exit::Failure;
-use super::ui::count;
+use super::ui::{above_bars, clean, count};
+use metactl::cancel::Cancel;
 use metactl::walk::plan::{MaxDelete, Plan};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// Let the walk go on, or refuse it. A terminal is asked; without one, `--yes` or a higher `--max-delete` answers.
-pub fn deletions(plan: &Plan, limit: MaxDelete, global: &Global) -> Result<(), Failure> {
+pub fn deletions(plan: &Plan, limit: MaxDelete, global: &Global, cancel: &Cancel) -> Result<(), Failure> {
     if limit.allows(plan.gone.len(), plan.known) || global.yes {
         return Ok(());
     }
@@ -20,7 +23,7 @@ pub fn deletions(plan: &Plan, limit: MaxDelete, global: &Global) -> Result<(), F
         count(plan.known, "repo"),
         plan.gone.len(),
     );
-    if asked(&what)? {
+    if asked(&what, cancel)? {
         return Ok(());
     }
     Err(Failure::unknown("max-delete", format!("refused: {what}")).hint(
@@ -30,13 +33,26 @@ pub fn deletions(plan: &Plan, limit: MaxDelete, global: &Global) -> Result<(), F
 }
 
 /// y/N on the terminal; no answer without one.
-fn asked(what: &str) -> Result<bool, Failure> {
+fn asked(what: &str, cancel: &Cancel) -> Result<bool, Failure> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Ok(false);
     }
     let failed = |error| Failure::unknown("io", format!("cannot ask: {error}"));
-    write!(std::io::stderr(), "{}\nDelete them? [y/N] ", super::ui::clean(what)).map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    above_bars(&format!("{}\nDelete them? [y/N] ", clean(what))).map_err(failed)?;
+    // Reading would go on after a signal, so that Ctrl-C would seem to do nothing: another thread reads.
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let _ = sender.send(std::io::stdin().read_line(&mut answer).map(|_| answer));
+    });
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(answer) => return Ok(matches!(answer.map_err(failed)?.trim(), "y" | "Y" | "yes")),
+            Err(RecvTimeoutError::Timeout) if !cancel.is_cancelled() => {}
+            Err(_) => {
+                let _ = above_bars("\n");
+                return Err(Failure::cancelled(cancel));
+            }
+        }
+    }
 }

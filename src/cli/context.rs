@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            let message = format!("zot would refuse to start with {}: {first}{more}", global.config.display());
+            let message = format!("config {}: {first}{more}", global.config.display());
             return Err(Failure::unknown("config-refused", message)
                 .hint("`metactl config show` lists everything that is wrong with it"));
         }

@@ -1,6 +1,7 @@
 //! The only map from outcomes to exit codes, reasons and hints. One table for every command, so that cron and Nagios
 //! read them alike.
 
+use metactl::cancel::Cancel;
 use metactl::config::{ConfigError, ConfigErrorKind};
 use metactl::identity::IdentityError;
 use metactl::metadb::MetaDbError;
@@ -91,12 +92,14 @@ impl From<ConfigError> for Failure {
             ConfigErrorKind::IsDirectory => "name the file in it",
             ConfigErrorKind::UnknownKey { .. } => "zot refuses unknown keys: correct or remove it",
             ConfigErrorKind::AmbiguousKey => "keep one of the two",
-            ConfigErrorKind::Syntax { .. }
-            | ConfigErrorKind::Empty
-            | ConfigErrorKind::WrongType
-            | ConfigErrorKind::TooLarge
-            | ConfigErrorKind::UnusableExtension
-            | ConfigErrorKind::Io => return Self::unknown("config", chain(&error)),
+            ConfigErrorKind::Syntax { .. } | ConfigErrorKind::WrongType => {
+                "zot would not start with it either: correct it; `zot verify FILE` is a second opinion"
+            }
+            ConfigErrorKind::Empty | ConfigErrorKind::TooLarge => {
+                "is this the registry's config? name it with --config"
+            }
+            ConfigErrorKind::UnusableExtension => "zot tells the format by the name: .json, .yaml, .yml or .toml",
+            ConfigErrorKind::Io => "check the file system that the config is on",
         };
         Self::unknown("config", chain(&error)).hint(hint)
     }
@@ -128,6 +131,9 @@ impl From<MetaDbError> for Failure {
                 "keep a copy and restore a backup; if there is none, move the file away and run `metactl walk`: \
                  statistics, stars and API keys are then lost",
             ),
+            MetaDbError::Unclean { .. } => {
+                Self::unknown("unclean", message).hint("nothing is lost: `metactl walk` repairs and completes it")
+            }
             MetaDbError::Version { .. } => Self { exit: Exit::Critical, ..Self::unknown("version", message) }
                 .hint("it was written by another zot; use a metactl that knows this version"),
             MetaDbError::StampChanged { .. } => Self::unknown("stamp-changed", message)
@@ -145,8 +151,11 @@ impl From<MetaDbError> for Failure {
             MetaDbError::Cluster { .. } => Self::unknown("cluster", message),
             MetaDbError::Lost { .. } => Self { exit: Exit::Critical, ..Self::unknown("lost", message) }
                 .hint("run `metactl walk` again: it reads what is missing"),
-            MetaDbError::Io { .. } => Self::unknown("metadb-io", message),
-            MetaDbError::Cancelled => Self::cancelled(),
+            MetaDbError::Io { ref source, .. } => {
+                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                Self::unknown("metadb-io", message).hint(io_hint(kind))
+            }
+            MetaDbError::Cancelled => Self::stopped(),
         }
     }
 }
@@ -155,8 +164,9 @@ impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         let message = chain(&error);
         match error {
-            StorageError::Cancelled => Self::cancelled(),
-            StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message),
+            StorageError::Cancelled => Self::stopped(),
+            StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message)
+                .hint("nothing was changed; use a metactl that knows this layout, and check rootDirectory"),
             _ => Self::unknown("storage", message)
                 .hint("nothing was changed; check rootDirectory, and that this user may read all of it"),
         }
@@ -168,13 +178,50 @@ impl From<WalkError> for Failure {
         match error {
             WalkError::Storage(error) => error.into(),
             WalkError::MetaDb(error) => error.into(),
-            WalkError::Cancelled => Self::cancelled(),
+            WalkError::Cancelled => Self::stopped(),
         }
     }
 }
 
+/// What to do about a metaDB file that the system does not let us use.
+fn io_hint(kind: Option<std::io::ErrorKind>) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Some(Kind::PermissionDenied) => "run as the user that zot runs as",
+        Some(Kind::StorageFull | Kind::QuotaExceeded) => "make room on its file system and run it again",
+        Some(Kind::ReadOnlyFilesystem) => {
+            "remount its file system for writing; `stamp show`, `config show` and `walk --dry-run` only read"
+        }
+        Some(Kind::NotFound | Kind::NotADirectory) => "check the path, and that its file system is mounted",
+        _ => "check the file system that it is on, then run it again",
+    }
+}
+
 impl Failure {
-    fn cancelled() -> Self {
+    /// Stopped before the first write, by a signal or by --timeout.
+    fn stopped() -> Self {
         Self::unknown("cancelled", "stopped before anything was changed")
+    }
+
+    /// As the token tells which of the two it was.
+    pub fn cancelled(cancel: &Cancel) -> Self {
+        Self::stopped().named(cancel)
+    }
+
+    /// With what every failure has: the cause, if it is about having been stopped, and a next step.
+    pub fn completed(self, cancel: &Cancel) -> Self {
+        let failure = self.named(cancel);
+        if failure.hint.is_some() || failure.reason != "usage" {
+            return failure;
+        }
+        failure.hint("`metactl --help` and `metactl COMMAND --help` list the options")
+    }
+
+    fn named(self, cancel: &Cancel) -> Self {
+        if self.reason != "cancelled" || !cancel.timed_out() {
+            return self;
+        }
+        Self { reason: "timeout", message: format!("{}: --timeout is over", self.message), ..self }
+            .hint("give it more time, or less to do with --repo")
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus' text format, and files in it for node_exporter's textfile collector.
 
-use super::exit::Failure;
+use super::exit::Exit;
+use super::ui::Ui;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -37,21 +38,24 @@ impl Metrics {
         &self.0
     }
 
-    /// Replace `path` by these metrics in one step, so that no reader ever sees half of them.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::unknown("metrics-file", format!("cannot write metrics to {}: {error}", path.display()))
-        };
+    /// Write them to `path`, beside a result that is printed already. Returns the exit code of the command, whose own
+    /// one is `exit`: metrics that nobody gets are a failure, but not a second result.
+    pub fn write_beside(&self, path: &Path, ui: Ui, exit: Exit) -> Exit {
+        let Err(error) = self.replace(path) else { return exit };
+        let message = format!("cannot write metrics to {}: {error}", path.display());
+        ui.error(&message, Some("name a file in an existing directory that this user may write to"));
+        if exit == Exit::Critical { exit } else { Exit::Unknown }
+    }
+
+    /// Replace `path` in one step, so that no reader ever sees half of it.
+    fn replace(&self, path: &Path) -> std::io::Result<()> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // Not ending in .prom, so that the collector leaves it alone.
         let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let written = std::fs::File::create(&temporary)
+        std::fs::File::create(&temporary)
             .and_then(|mut file| file.write_all(self.0.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&temporary, path));
-        written.map_err(|error| {
-            let _ = std::fs::remove_file(&temporary);
-            failed(error)
-        })
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
     }
 }
 

@@ -6,16 +6,19 @@ mod config;
 mod consent;
 mod context;
 mod exit;
+mod findings;
 mod generate;
+mod logs;
+mod memory;
 mod metrics;
 mod render;
 mod signals;
 mod stamp;
 mod ui;
+mod verify;
 mod walk;
 
-use args::{Cli, Command, Format, LogFormat};
-use clap::Parser as _;
+use args::{Cli, Command, Format};
 use exit::{Exit, Failure};
 use metactl::cancel::Cancel;
 use std::process::ExitCode;
@@ -24,18 +27,13 @@ use ui::Ui;
 
 /// Run the command line.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_command_line(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are results; anything else is a usage error, which must not page as critical.
-            let exit = if error.use_stderr() { Exit::Unknown } else { Exit::Ok };
-            let _ = error.print();
-            return exit.into();
-        }
+        Err(error) => return usage(&error).into(),
     };
     let global = &cli.global;
     let ui = Ui::new(global.color, global.quiet);
-    log(&cli, ui);
+    logs::install(&cli, ui);
     let cancel = Cancel::with_deadline(global.timeout.map(|after| Instant::now() + after));
     let signals = match signals::Signals::install(&cancel) {
         Ok(signals) => signals,
@@ -45,15 +43,57 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = run(&cli, ui, &cancel);
-    let exit = outcome.unwrap_or_else(|failure| report(&failure, global.format, ui));
+    let exit = outcome.unwrap_or_else(|failure| report(&failure.completed(&cancel), global.format, ui));
     signals.reraise();
-    exit.into()
+    ui.delivered(exit).into()
+}
+
+/// Help and version are results; anything else is a usage error, which must not page as critical.
+fn usage(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Ok;
+    }
+    let text = error.render().to_string();
+    // The error quotes the command line, which scripts fill with names from elsewhere. Escapes of ours and of others
+    // cannot be told apart any more, so such a text goes without colour.
+    if text.lines().any(|line| matches!(ui::clean(line), std::borrow::Cow::Owned(_))) {
+        let lines: Vec<_> = text.lines().map(ui::clean).collect();
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", lines.join("\n")).as_bytes());
+    } else {
+        let _ = error.print();
+    }
+    if wants_json() {
+        let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
+        let failure =
+            Failure::unknown("usage", message).hint("`metactl --help` and `metactl COMMAND --help` list the options");
+        let ui = Ui { color: false, color_err: false, quiet: 0 };
+        ui.result(&failure_json(&failure));
+    }
+    Exit::Unknown
+}
+
+/// Whether the format was meant to be JSON, on a command line that cannot be parsed.
+fn wants_json() -> bool {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let given = arguments.iter().any(|argument| argument == "--format=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    let other = arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--format"));
+    given || !other && std::env::var_os("METACTL_FORMAT").is_some_and(|format| format == "json")
+}
+
+fn failure_json(failure: &Failure) -> String {
+    ui::json(&serde_json::json!({
+        "schema_version": 1,
+        "error": { "reason": failure.reason, "message": failure.message, "hint": failure.hint },
+    }))
 }
 
 fn run(cli: &Cli, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Stamp(command) => stamp::run(command, &cli.global, ui, cancel),
         Command::Walk(args) => walk::run(args, &cli.global, ui, cancel),
+        Command::Verify(args) => verify::run(args, &cli.global, ui, cancel),
         Command::Config(command) => config::run(command, &cli.global, ui),
         Command::Completions(args) => generate::completions(args, ui),
         Command::Man(args) => generate::man(args, ui),
@@ -64,34 +104,11 @@ fn run(cli: &Cli, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
 fn report(failure: &Failure, format: Format, ui: Ui) -> Exit {
     ui.error(&failure.message, failure.hint.as_deref());
     match format {
-        Format::Json => ui.result(&ui::json(&serde_json::json!({
-            "schema_version": 1,
-            "error": { "reason": failure.reason, "message": failure.message, "hint": failure.hint },
-        }))),
+        Format::Json => ui.result(&failure_json(failure)),
         Format::Nagios => {
             ui.result(&format!("METACTL {} - {}\n", failure.exit.nagios(), ui::clean(&failure.message)));
         }
         Format::Table | Format::Prometheus => {}
     }
     failure.exit
-}
-
-/// Log lines go to stderr; with -q only errors do.
-fn log(cli: &Cli, ui: Ui) {
-    use tracing::level_filters::LevelFilter;
-    let level = match (cli.global.quiet, cli.global.verbose) {
-        (1.., _) => LevelFilter::ERROR,
-        (0, 0) => LevelFilter::INFO,
-        (0, 1) => LevelFilter::DEBUG,
-        (0, 2..) => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(ui.color_err)
-        .with_target(false);
-    match cli.global.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }

@@ -31,6 +31,11 @@ pub fn tinted(text: &str, color: Color) -> Cell {
     cell(text).fg(color)
 }
 
+/// Clean text between escapes for `color` (a number of SGR), where there is colour.
+pub fn paint(ui: Ui, color: &str, text: &str) -> String {
+    if ui.color { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// The table's lines, without trailing blanks, each ending in a line feed.
 pub fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()

@@ -3,17 +3,19 @@
 use super::args::{Format, Global};
 use super::context::{Access, Context, Expected};
 use super::exit::{EXIT_STATUS, Exit, Failure};
+use super::memory;
 use super::metrics::Metrics;
-use super::render::{cell, lines, table, tinted};
-use super::ui::{self, Ui, clean};
+use super::render::{cell, lines, paint, table};
+use super::ui::{self, Ui, clean, count};
+use super::verify::Check;
 use clap::{Args, Subcommand};
-use comfy_table::Color;
 use metactl::cancel::Cancel;
 use metactl::decision::{self, Decision, Facts};
 use metactl::metadb::{Place, WriteToken, check_version};
 use metactl::progress::Silent;
 use metactl::stamp::{Comparison, Part, StoredStamp, Verdict};
-use metactl::walk::plan::{Plan, Scope, plan};
+use metactl::state::{Change, StampRecord};
+use metactl::verify::{Depth, Finding, Report};
 use serde_json::json;
 
 /// `stamp …`
@@ -63,10 +65,18 @@ struct Shown<'a> {
     comparison: Option<Comparison>,
     decision: Decision,
     fast_restart: bool,
+    /// The config under which the stored stamp was written, and what changed since, if that is remembered.
+    changed: Option<(StampRecord, Vec<Change>)>,
 }
 
 impl<'a> Shown<'a> {
-    fn look(context: &Context<'_>, place: &'a Place, exists: bool, stored: StoredStamp) -> Result<Self, Failure> {
+    fn look(
+        context: &Context<'_>,
+        place: &'a Place,
+        exists: bool,
+        stored: StoredStamp,
+        ui: Ui,
+    ) -> Result<Self, Failure> {
         let expected = context.expected(&stored)?;
         let comparison = expected.stamp.as_ref().map(|stamp| stored.compare(stamp));
         let fast_restart = context.storage.fast_restart().unwrap_or_default();
@@ -78,7 +88,8 @@ impl<'a> Shown<'a> {
             comparison: comparison.as_ref(),
             stamped: !stored.is_empty(),
         });
-        Ok(Self { place, exists, stored, expected, comparison, decision, fast_restart })
+        let changed = memory::changes(context, place, &stored, &expected, ui);
+        Ok(Self { place, exists, stored, expected, comparison, decision, fast_restart, changed })
     }
 
     fn verdict(&self) -> &'static str {
@@ -87,6 +98,7 @@ impl<'a> Shown<'a> {
             Some(Verdict::Stale) => "stale",
             Some(Verdict::Absent) => "absent",
             Some(Verdict::NothingExpected) => "none-expected",
+            None if self.expected.no_stamp.is_some() => "none-expected",
             None if self.stored.is_empty() => "absent",
             None => "unknown",
         }
@@ -134,6 +146,12 @@ impl<'a> Shown<'a> {
             "reason": self.decision.reason.word(),
             "zot": { "action": self.decision.action.word(), "explanation": self.decision.sentence() },
             "fast_restart": self.fast_restart,
+            "changed_keys": self.changed.as_ref().map(|(_, changes)| {
+                changes
+                    .iter()
+                    .map(|change| json!({ "key": change.key, "before": change.before, "now": change.now }))
+                    .collect::<Vec<_>>()
+            }),
             "warnings": self.expected.notices,
         })
     }
@@ -146,41 +164,35 @@ impl<'a> Shown<'a> {
         if let Some(identity) = &self.expected.identity {
             out.push_str(&format!("build    {}\n", clean(&identity.source.to_string())));
         }
-        let (color, verdict) = match self.exit() {
-            Exit::Ok => (Color::Green, self.verdict()),
-            _ => (Color::Yellow, self.verdict()),
-        };
-        let mut parts = table(ui, &["", "stored", "expected", ""]);
+        out.push('\n');
         match &self.comparison {
-            Some(comparison) => {
-                for found in &comparison.parts {
-                    let (mark, color) = if found.equal { ("=", Color::Green) } else { ("≠", Color::Yellow) };
-                    let name = match found.part {
-                        Part::ReleaseTag => "release tag",
-                        Part::Commit => "commit",
-                        Part::Fingerprint => "fingerprint",
-                    };
-                    parts.add_row(vec![
-                        cell(name),
-                        cell(or_dash(&found.stored)),
-                        cell(or_dash(&found.expected)),
-                        tinted(mark, color),
-                    ]);
-                }
-            }
+            Some(comparison) => out.push_str(&parts(comparison, ui)),
             None => {
-                let stored = self.stored.text();
                 let unknown = self.expected.no_stamp.as_deref().unwrap_or("unknown build");
-                parts.add_row(vec![cell("stamp"), cell(or_dash(&stored)), cell(unknown)]);
+                out.push_str(&format!("stored   {}\n", clean(or_dash(&self.stored.text()))));
+                out.push_str(&format!("expected {}\n", clean(unknown)));
             }
         }
-        out.push('\n');
-        out.push_str(&lines(&parts));
-        let mut verdict_line = table(ui, &[]);
-        verdict_line.add_row(vec![tinted(&format!("stamp {verdict}:"), color), cell(self.decision.sentence())]);
-        out.push('\n');
-        out.push_str(lines(&verdict_line).trim_start());
+        let color = if self.exit() == Exit::Ok { "32" } else { "33" };
+        let verdict = paint(ui, color, &format!("stamp {}", self.verdict()));
+        out.push_str(&format!("\n{verdict}: {}\n", self.decision.sentence()));
+        out.push_str(&self.changed_keys(ui));
         out
+    }
+
+    /// What a fingerprint cannot tell: which keys changed since the stamp was written.
+    fn changed_keys(&self, ui: Ui) -> String {
+        let Some((record, changes)) = &self.changed else { return String::new() };
+        let when = jiff::Timestamp::from_second(record.written_at).map(|at| at.to_string()).unwrap_or_default();
+        if changes.is_empty() {
+            return format!("\nchanged since {when}: a secret, or what this version of metactl reads otherwise\n");
+        }
+        let text = |value: &Option<serde_json::Value>| value.as_ref().map_or("–".to_owned(), ToString::to_string);
+        let mut rows = table(ui, &["changed key", &format!("on {when}"), "now"]);
+        for change in changes {
+            rows.add_row(vec![cell(&change.key), cell(&text(&change.before)), cell(&text(&change.now))]);
+        }
+        format!("\n{}", lines(&rows))
     }
 
     fn metrics(&self) -> Metrics {
@@ -199,6 +211,36 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// Part by part, as in a diff: one below the other, so that two fingerprints fit 80 columns.
+fn parts(comparison: &Comparison, ui: Ui) -> String {
+    let absent = comparison.verdict == Verdict::Absent;
+    let mut out = String::new();
+    let mut add = |name: &str, what: &str| out.push_str(&format!("{name:11} {what}\n"));
+    for found in &comparison.parts {
+        let name = match found.part {
+            Part::ReleaseTag => "release tag",
+            Part::Commit => "commit",
+            Part::Fingerprint => "fingerprint",
+        };
+        let (stored, expected) = (clean(or_dash(&found.stored)), clean(or_dash(&found.expected)));
+        let expected_line = paint(ui, "32", &format!("+ {expected}"));
+        match (absent, found.equal) {
+            (true, _) => add(name, &expected_line),
+            (false, true) => add(name, &format!("  {expected}")),
+            (false, false) => {
+                add(name, &paint(ui, "31", &format!("- {stored}")));
+                add("", &expected_line);
+            }
+        }
+    }
+    match (absent, comparison.parts.iter().all(|found| found.equal)) {
+        (true, _) => add("", &paint(ui, "2", "nothing stored, + expected")),
+        (false, true) => {}
+        (false, false) => add("", &paint(ui, "2", "- stored, + expected")),
+    }
+    out
+}
+
 fn or_dash(text: &str) -> &str {
     if text.is_empty() { "–" } else { text }
 }
@@ -214,7 +256,7 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
         }
         None => StoredStamp::default(),
     };
-    let shown = Shown::look(&context, &place, db.is_some(), stored)?;
+    let shown = Shown::look(&context, &place, db.is_some(), stored, ui)?;
     if global.format == Format::Table {
         shown.expected.notices.iter().for_each(|notice| ui.notice(notice));
     }
@@ -227,11 +269,12 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
         }
         Format::Prometheus => metrics.text().to_owned(),
     });
-    if let Some(path) = &global.metrics_file {
-        metrics.write(path)?;
-    }
     let checked = args.check || global.format == Format::Nagios;
-    Ok(if checked { shown.exit() } else { Exit::Ok })
+    let exit = if checked { shown.exit() } else { Exit::Ok };
+    Ok(match &global.metrics_file {
+        Some(path) => metrics.write_beside(path, ui, exit),
+        None => exit,
+    })
 }
 
 fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
@@ -255,12 +298,27 @@ fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<E
     };
     let mut writer = place.open_writer(WriteToken::for_writing_command(), global.lock_timeout, cancel)?;
     if !args.force {
+        super::walk::root_exists(&context)?;
         let stores = context.stores()?;
-        let plan = plan(&stores, Some(writer.reader()), &Scope::default(), global.jobs(), &Silent, cancel)?;
-        refuse_drift(&plan)?;
+        let check = Check {
+            context: &context,
+            place: &place,
+            stores: &stores,
+            db: writer.reader(),
+            stored: &stored,
+            expected: &expected,
+            repos: None,
+            state: None,
+            full: false,
+            sample: None,
+            cancel,
+        };
+        refuse_drift(&check.run(Depth::Quick, &Silent)?)?;
     }
     let before = (!stored.is_empty()).then(|| stored.as_bytes());
     writer.set_stamp(before, Some(stamp.as_bytes()))?;
+    drop(writer);
+    memory::remember_stamp(&context, &place, &expected, &stamp, ui);
     ui.result(&match global.format {
         Format::Json => ui::json(&json!({
             "schema_version": 1,
@@ -273,19 +331,18 @@ fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// A stamp over records that lag behind storage would make zot serve old data.
-fn refuse_drift(plan: &Plan) -> Result<(), Failure> {
-    let due = plan.new.len() + plan.changed.len() + plan.unreadable.len();
-    if due == 0 && plan.gone.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "refused: the metaDB does not reflect storage ({} to walk, {} gone)",
-        ui::count(due, "repo"),
-        plan.gone.len()
-    );
+/// A stamp over records that do not say what storage says would make zot serve wrong data.
+fn refuse_drift(report: &Report) -> Result<(), Failure> {
+    let wrong: Vec<&Finding> = report.findings.iter().filter(|found| found.forbids_stamp()).collect();
+    let Some(first) = wrong.first() else { return Ok(()) };
+    let example = match &first.repo {
+        Some(repo) => format!("{} in {repo}", first.id),
+        None => first.id.to_string(),
+    };
+    let message =
+        format!("refused: the metaDB does not reflect storage ({}: {example}, …)", count(wrong.len(), "finding"));
     Err(Failure { exit: Exit::Warning, ..Failure::unknown("drift", message) }
-        .hint("`metactl walk` records and stamps; --force stamps all the same"))
+        .hint("`metactl verify --quick` lists them, `metactl walk` records and stamps; --force stamps all the same"))
 }
 
 /// The failure of commands that cannot do without an identity.
@@ -328,7 +385,8 @@ pub fn plain_formats(global: &Global) -> Result<(), Failure> {
     match global.format {
         Format::Table | Format::Json => Ok(()),
         Format::Nagios | Format::Prometheus => {
-            Err(Failure::unknown("usage", "this command prints --format table or json only"))
+            Err(Failure::unknown("usage", "this command prints --format table or json only")
+                .hint("`stamp show` has --format nagios and prometheus; `walk` has --metrics-file"))
         }
     }
 }

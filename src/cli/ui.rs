@@ -1,8 +1,24 @@
 //! Streams, colour, and the escaping of hostile text. stdout carries the result and nothing else.
 
+use super::exit::Exit;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The part of the terminal that bars own. Everything else on stderr goes above it, see [`above_bars`].
+pub static BARS: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+
+/// Whether a result could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Write whole lines to stderr without tearing a bar.
+pub fn above_bars(text: &str) -> io::Result<()> {
+    BARS.suspend(|| io::stderr().lock().write_all(text.as_bytes()))
+}
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -53,18 +69,38 @@ impl Ui {
         }
     }
 
-    /// Print the result. A reader that went away is no error: the exit code says what was found.
+    /// Print the result. A reader that went away has seen enough: the exit code says what was found.
     pub fn result(self, text: &str) {
-        if self.quiet < 2 {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if self.quiet >= 2 {
+            return;
         }
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                LOST.store(true, Ordering::Relaxed);
+                let hint = "the command has done its work; make room, or send its output elsewhere";
+                self.error(&format!("cannot write the result: {error}"), Some(hint));
+            }
+            _ => {}
+        }
+    }
+
+    /// The exit code of a command whose results were to be printed: what is not delivered is not known.
+    pub fn delivered(self, exit: Exit) -> Exit {
+        if LOST.load(Ordering::Relaxed) && exit != Exit::Critical { Exit::Unknown } else { exit }
     }
 
     /// Say something in passing.
     pub fn notice(self, text: &str) {
         if self.quiet == 0 {
             self.stderr("note", "36", text);
+        }
+    }
+
+    /// Warn: the result stands, something beside it went wrong.
+    pub fn warning(self, text: &str) {
+        if self.quiet == 0 {
+            self.stderr("warning", "33", text);
         }
     }
 
@@ -80,7 +116,7 @@ impl Ui {
 
     fn stderr(self, label: &str, color: &str, text: &str) {
         let label = if self.color_err { format!("\x1b[{color}m{label}\x1b[0m") } else { label.to_owned() };
-        let _ = writeln!(io::stderr().lock(), "{label}: {}", clean(text));
+        let _ = above_bars(&format!("{label}: {}\n", clean(text)));
     }
 }
 
@@ -101,7 +137,8 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn hostile(c: char) -> bool {
+/// Whether a character does more than stand there.
+pub fn hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
@@ -109,6 +146,13 @@ fn hostile(c: char) -> bool {
 /// JSON text, indented, with everything that [`clean`] escapes written as `\uXXXX`.
 pub fn json(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    let mut out = clean_json(&text);
+    out.push('\n');
+    out
+}
+
+/// JSON text with everything that [`clean`] escapes, except for line feeds, written as `\uXXXX`.
+pub fn clean_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         if c != '\n' && hostile(c) {
@@ -120,7 +164,6 @@ pub fn json(value: &impl serde::Serialize) -> String {
             out.push(c);
         }
     }
-    out.push('\n');
     out
 }
 

@@ -5,6 +5,7 @@ use super::bars::Bars;
 use super::consent;
 use super::context::{Access, Context, Expected};
 use super::exit::{Exit, Failure};
+use super::memory;
 use super::metrics::Metrics;
 use super::render::{cell, lines, table, tinted};
 use super::ui::{self, Ui, clean, count};
@@ -77,7 +78,7 @@ pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<
 }
 
 /// zot would create a missing root; a walk of nothing is more likely a mistake.
-fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
+pub fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
     let stores = context.storage.stores();
     for (key, store) in stores.filter(|(_, store)| store.storage_driver.is_none()) {
         let root = Path::new(&store.root_directory);
@@ -94,7 +95,8 @@ fn root_exists(context: &Context<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn globs(patterns: &[String]) -> Result<Option<GlobSet>, Failure> {
+/// Patterns for repo names; `*` stops at `/`.
+pub fn globs(patterns: &[String]) -> Result<Option<GlobSet>, Failure> {
     if patterns.is_empty() {
         return Ok(None);
     }
@@ -200,6 +202,14 @@ impl Command<'_> {
         Exit::Ok
     }
 
+    /// Whether opening the metaDB makes no new file.
+    fn place_exists(&self) -> bool {
+        match self.place {
+            Place::Bolt(path) | Place::Redb(path) => path.exists(),
+            Place::Redis(_) => true,
+        }
+    }
+
     /// A stamp does nothing for a zot that does not look at it.
     fn say_if_zot_walks(&self) {
         if self.place.is_zots() && !self.context.storage.fast_restart().unwrap_or_default() {
@@ -208,6 +218,10 @@ impl Command<'_> {
     }
 
     fn walk(&self) -> Result<Exit, Failure> {
+        if !self.place_exists() {
+            // A metaDB is made only for a walk that can begin.
+            self.context.stores()?.list(self.cancel)?;
+        }
         let token = WriteToken::for_writing_command();
         let mut writer = self.place.open_writer(token, self.global.lock_timeout, self.cancel)?;
         let (stored, expected) = self.stamps(Some(writer.reader()))?;
@@ -217,7 +231,7 @@ impl Command<'_> {
         let stores = self.context.stores()?;
         let bars = self.bars();
         let plan = plan(&stores, Some(writer.reader()), &self.scope, self.global.jobs(), &bars, self.cancel)?;
-        consent::deletions(&plan, self.args.max_delete.unwrap_or(MaxDelete::Default), self.global)?;
+        consent::deletions(&plan, self.args.max_delete.unwrap_or(MaxDelete::Default), self.global, self.cancel)?;
         let stamp = self.stamp_to_write(&expected);
         let walk = Walk {
             stores: &stores,
@@ -230,6 +244,10 @@ impl Command<'_> {
             cancel: self.cancel,
         };
         let report = walk.run(writer.as_mut(), plan)?;
+        drop(writer);
+        if let StampOutcome::Written(stamp) = &report.stamp {
+            memory::remember_stamp(self.context, self.place, &expected, stamp, self.ui);
+        }
         self.report(&report)
     }
 
@@ -247,8 +265,11 @@ impl Command<'_> {
     }
 
     fn report(&self, report: &WalkReport) -> Result<Exit, Failure> {
+        // Time that ran out is a walk that is not complete yet, nothing worse.
+        let timed_out = report.broken_off.is_some() && self.cancel.timed_out();
         let exit = match (&report.broken_off, report.complete()) {
-            (Some(_), _) => Exit::Critical,
+            (Some(_), _) if !timed_out => Exit::Critical,
+            (Some(_), _) => Exit::Warning,
             (None, false) => Exit::Warning,
             (None, true) => Exit::Ok,
         };
@@ -257,10 +278,12 @@ impl Command<'_> {
             _ => report_table(self.ui, report),
         });
         if let Some(reason) = &report.broken_off {
-            self.ui.error(
-                &format!("the walk broke off: {reason}"),
-                Some("what is recorded so far is sound and unstamped: run it again"),
-            );
+            let message = match (timed_out, self.cancel.is_cancelled()) {
+                (true, _) => "the walk was stopped: --timeout is over".to_owned(),
+                (false, true) => "the walk was stopped by a signal".to_owned(),
+                (false, false) => format!("the walk broke off: {reason}"),
+            };
+            self.ui.error(&message, Some("what is recorded so far is sound and unstamped: run it again"));
         }
         if report.stamp.is_there() {
             self.say_if_zot_walks();
@@ -269,7 +292,7 @@ impl Command<'_> {
             self.ui.notice("nothing was pruned: only a complete walk knows what is still reached");
         }
         if let Some(path) = &self.global.metrics_file {
-            metrics(report).write(path)?;
+            return Ok(metrics(report).write_beside(path, self.ui, exit));
         }
         Ok(exit)
     }
@@ -339,6 +362,13 @@ fn problem_table(ui: Ui, groups: &[(&str, &[Problem])]) -> String {
     if any { format!("{}\n", lines(&rows)) } else { String::new() }
 }
 
+/// The first few names; JSON has all.
+fn some_of(names: &[String]) -> String {
+    const FEW: usize = 5;
+    let more = if names.len() > FEW { ", …" } else { "" };
+    format!("{}{more}", names.get(..FEW.min(names.len())).unwrap_or_default().join(", "))
+}
+
 fn report_table(ui: Ui, report: &WalkReport) -> String {
     let mut out = problem_table(ui, &[("failed", &report.failed), ("partial", &report.partial)]);
     for repo in &report.moving {
@@ -358,7 +388,7 @@ fn report_table(ui: Ui, report: &WalkReport) -> String {
     };
     row("parsed", report.parsed, "");
     row("unchanged", report.unchanged, "");
-    row("deleted", report.deleted.len(), &report.deleted.join(", "));
+    row("deleted", report.deleted.len(), &some_of(&report.deleted));
     row("partial", report.partial.len(), "");
     row("failed", report.failed.len(), "");
     if report.pruned > 0 {

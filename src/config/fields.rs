@@ -3,7 +3,7 @@
 //! The hashed text lists every field of the build's types, so the release decides the fingerprint even for a config
 //! that sets none of the newer fields.
 
-use std::fmt;
+use crate::identity::commit::{parse_commit, release_of};
 
 /// The storage fields that differ between builds that stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,29 +29,30 @@ impl FieldSet {
     /// # Errors
     /// [`NoStamp`] for builds that neither read nor write a stamp.
     pub fn for_release(tag: &str, commit: &str) -> Result<FieldSetChoice, NoStamp> {
-        let described = describe(commit);
-        let name = if tag.is_empty() { described.as_ref().map_or("", |(tag, _)| tag) } else { tag };
+        let described = parse_commit(commit).and_then(|found| Some((found.tag?, found.since)));
+        let name = if tag.is_empty() { described.map_or("", |(tag, _)| tag) } else { tag };
         // The distance counts from the commit's own tag, which a make variable may have made another than `tag`.
-        let distance = described.as_ref().filter(|(tag, _)| *tag == name).map_or(0, |(_, distance)| *distance);
+        let distance = described.filter(|(tag, _)| *tag == name).map_or(0, |(_, since)| since);
         let newest = |notice: String| Ok(FieldSetChoice { fields: Self::NEWEST, notice: Some(notice) });
         let known = |fields| Ok(FieldSetChoice { fields, notice: None });
-        let Some(version) = Version::parse(name) else {
+        let Some(release) = release_of(name, "") else {
             return newest(if name.is_empty() {
                 "the release is unknown; assuming the storage fields of v2.1.19 and later".into()
             } else {
                 format!("{name:?} is no release tag; assuming the storage fields of v2.1.19 and later")
             });
         };
-        match (version.numbers, version.pre_release) {
-            (numbers, true) if numbers > [2, 1, 17] => {
+        let pre_release = name.contains('-');
+        match (release.version, pre_release) {
+            (version, true) if version > (2, 1, 17) => {
                 newest(format!("{name} is a pre-release; assuming the storage fields of v2.1.19 and later"))
             }
-            ([2, 1, 17], false) if distance >= 11 => known(Self { redirect_blob_url: distance >= 19, ..Self::V2_1_18 }),
-            ([2, 1, 18], _) => {
+            ((2, 1, 17), false) if distance >= 11 => known(Self { redirect_blob_url: distance >= 19, ..Self::V2_1_18 }),
+            ((2, 1, 18), _) => {
                 known(Self { keep_untagged: distance >= 11, gc_time_window: distance >= 58, ..Self::V2_1_18 })
             }
-            ([2, 1, 19 | 20], _) => known(Self::V2_1_19),
-            (numbers, _) if numbers < [2, 1, 18] => Err(NoStamp { tag: name.to_owned() }),
+            ((2, 1, 19 | 20), _) => known(Self::V2_1_19),
+            (version, _) if version < (2, 1, 18) => Err(NoStamp { tag: name.to_owned() }),
             _ => newest(format!(
                 "{name} is newer than the releases metactl knows (up to v2.1.20); assuming their storage fields"
             )),
@@ -74,51 +75,6 @@ pub struct FieldSetChoice {
 pub struct NoStamp {
     /// Release tag.
     pub tag: String,
-}
-
-struct Version {
-    numbers: [u64; 3],
-    pre_release: bool,
-}
-
-impl Version {
-    /// `v1.2.3`, also without `v` and with `-pre` or `+build`.
-    fn parse(tag: &str) -> Option<Self> {
-        let tag = tag.strip_prefix('v').unwrap_or(tag);
-        let core = tag.split(['-', '+']).next()?;
-        let mut parts = core.split('.').map(|part| {
-            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) { None } else { part.parse().ok() }
-        });
-        let numbers = [parts.next()??, parts.next()??, parts.next()??];
-        if parts.next().is_some() {
-            return None;
-        }
-        Some(Self { numbers, pre_release: tag.get(core.len()..).is_some_and(|rest| rest.starts_with('-')) })
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, patch] = self.numbers;
-        write!(f, "v{major}.{minor}.{patch}")
-    }
-}
-
-/// Tag and distance of `T-N-gH[-dirty]`, or `T-H` with a full hash (distance 0).
-fn describe(commit: &str) -> Option<(&str, u64)> {
-    let commit = commit.strip_suffix("-dirty").unwrap_or(commit);
-    let (rest, hash) = commit.rsplit_once('-')?;
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    if hash.len() == 40 && hex(hash) {
-        return Some((rest, 0));
-    }
-    let hash = hash.strip_prefix('g').filter(|hash| (4..=40).contains(&hash.len()) && hex(hash))?;
-    let (tag, distance) = rest.rsplit_once('-')?;
-    let _ = hash;
-    if !distance.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some((tag, distance.parse().ok()?))
 }
 
 #[cfg(test)]

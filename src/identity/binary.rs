@@ -6,7 +6,7 @@
 
 use super::buildinfo::{self, BuildInfo, Program};
 use super::commit::{Commit, parse_commit};
-use super::scan;
+use super::scan::{self, Hit};
 use super::{Candidate, Found, Identity, IdentityError, cannot_read, confirmed_by_stamp};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -30,7 +30,8 @@ pub(super) fn identify(path: &Path, stored: Option<&str>) -> Result<Found, Ident
     if matches!(command, "zli" | "zb" | "zxp") {
         return Err(not_zot());
     }
-    let mut found = match (Evidence { path, file: &file, info: info.as_ref(), stored }).weigh() {
+    let evidence = Evidence { path, file: &file, info: info.as_ref(), stored };
+    let mut found = match evidence.weigh() {
         Err(IdentityError::NotIdentified { .. }) if !matches!(command, "" | "zot") => return Err(not_zot()),
         found => found?,
     };
@@ -60,25 +61,28 @@ impl Evidence<'_> {
             let evidence = vec!["linker flags recorded by Go".to_owned()];
             return Ok(Found { identity: Identity::new(tag, commit), evidence, ..Found::default() });
         }
-        let commits = scan::commits(self.file).map_err(cannot_read("binary", self.path))?;
-        if commits.is_empty() {
+        let hits = scan::commits(self.file).map_err(cannot_read("binary", self.path))?;
+        if hits.is_empty() {
             return self.without_commit();
         }
-        let commits: Vec<&str> = commits.keys().map(String::as_str).collect();
-        let candidates = with_tags(self.file, &commits, self.stored).map_err(cannot_read("binary", self.path))?;
+        let (candidates, uncertain) =
+            with_tags(self.file, &hits, self.stored).map_err(cannot_read("binary", self.path))?;
         let setting = |key| self.info.and_then(|info| info.setting(key)).filter(|value| !value.is_empty());
         let revision = setting("vcs.revision");
         // Other programs' commits may be in the file by accident; that of the revision it was built from is its own.
         let own: Vec<&Candidate> = candidates.iter().filter(|candidate| agrees(candidate, revision)).collect();
         let mut notices = Vec::new();
         let chosen = match own.as_slice() {
+            [only] if uncertain.contains(&only.identity.commit) => {
+                return self.ambiguous("it is not clear where the commit begins", candidates);
+            }
             [only] => (*only).clone(),
             [] => return self.ambiguous("the recorded revision contradicts the commit", candidates),
             _ => return self.ambiguous("it holds more than one commit", candidates),
         };
         if candidates.len() > 1 {
-            let others: Vec<&str> =
-                commits.iter().copied().filter(|commit| *commit != chosen.identity.commit).collect();
+            let commits = candidates.iter().map(|candidate| candidate.identity.commit.as_str());
+            let others: Vec<&str> = commits.filter(|commit| *commit != chosen.identity.commit).collect();
             notices.push(format!("also holds {others:?}, which do not belong to the recorded revision"));
         }
         let module = self.info.map(|info| info.module.1.as_str()).unwrap_or_default();
@@ -129,29 +133,42 @@ fn open(path: &Path) -> Result<File, IdentityError> {
     Ok(file)
 }
 
-/// Candidates for planted commits: each with its tag if that is planted, too.
-fn with_tags(file: &File, commits: &[&str], stored: Option<&str>) -> io::Result<Vec<Candidate>> {
+/// Candidates for planted commits, each with its tag if that is planted, too; and the commits whose beginning is unsure.
+fn with_tags(file: &File, hits: &[Hit], stored: Option<&str>) -> io::Result<(Vec<Candidate>, Vec<String>)> {
     let stored = stored.map(Identity::parse).unwrap_or_default();
-    let tags: Vec<&str> = commits.iter().map(|commit| tag(commit)).chain([stored.release_tag.as_str()]).collect();
+    let mut tags: Vec<&str> = hits.iter().flat_map(|hit| &hit.readings).map(|commit| tag(commit)).collect();
+    tags.push(&stored.release_tag);
+    tags.sort_unstable();
+    tags.dedup();
     let planted = scan::planted(file, &tags)?;
-    let stored_tag_planted = planted.last() == Some(&true);
-    Ok(commits
-        .iter()
-        .zip(&planted)
-        .map(|(commit, planted)| {
-            if *planted {
-                let evidence = "commit and release tag are linked in".to_owned();
-                return Candidate { identity: Identity::new(tag(commit), *commit), evidence };
-            }
+    let planted = |tag: &str| tags.iter().zip(&planted).any(|(other, planted)| *other == tag && *planted);
+    let (mut candidates, mut uncertain) = (Vec::<Candidate>::new(), Vec::new());
+    let mut add = |identity: Identity, evidence: String| {
+        if !candidates.iter().any(|other| other.identity == identity) {
+            candidates.push(Candidate { identity, evidence });
+        }
+    };
+    for hit in hits {
+        // A reading whose tag is there as well is no accident. Shorter ones only find the end of that tag again.
+        if let Some(commit) = hit.readings.iter().find(|commit| planted(tag(commit))) {
+            add(Identity::new(tag(commit), commit), "commit and release tag are linked in".to_owned());
+            continue;
+        }
+        let likely = if hit.whole { 1 } else { hit.readings.len() };
+        for commit in hit.readings.iter().take(likely) {
             // A release tag that was chosen freely cannot be guessed, but it can be recognised.
-            if stored.commit == *commit && stored_tag_planted {
-                let evidence = "commit and the stored stamp's release tag are linked in".to_owned();
-                return Candidate { identity: stored.clone(), evidence };
+            if stored.commit == *commit && planted(&stored.release_tag) {
+                add(stored.clone(), "commit and the stored stamp's release tag are linked in".to_owned());
+                continue;
+            }
+            if !hit.whole {
+                uncertain.push(commit.clone());
             }
             let evidence = format!("commit is linked in, release tag {:?} is not", tag(commit));
-            Candidate { identity: Identity::new("", *commit), evidence }
-        })
-        .collect())
+            add(Identity::new("", commit), evidence);
+        }
+    }
+    Ok((candidates, uncertain))
 }
 
 fn tag(commit: &str) -> &str {

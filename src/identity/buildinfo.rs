@@ -1,7 +1,7 @@
 //! Go's build information inside an executable, read without running it (spec: "Binary identity" §5.3).
 //!
 //! The containers' tables are read through the `object` crate's low-level readers, which touch headers and section tables
-//! only; a file can make them read at most [`TABLES`] bytes.
+//! only; a file can make them read at most 16 MiB.
 
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::read::macho::{FatArch, MachHeader, MachOFatFile32, MachOFatFile64, Section, Segment};
@@ -195,7 +195,9 @@ fn pe_place<'data, Pe: ImageNtHeaders, R: ReadRef<'data>>(data: R) -> Option<(u6
 fn find_magic(file: &File, start: u64, size: u64) -> io::Result<Option<u64>> {
     let mut found = None;
     super::scan::windows(file, start..start.saturating_add(size), |base, window| {
-        found = memchr::memmem::find_iter(window, MAGIC).map(|at| base + at as u64).find(|at| (at - start) % 16 == 0);
+        found = memchr::memmem::find_iter(window, MAGIC)
+            .map(|at| base + at as u64)
+            .find(|at| (at - start).is_multiple_of(16));
         found.is_none()
     })?;
     Ok(found)

@@ -275,7 +275,7 @@ fn ask(request: &IdentityRequest, passed_over: &mut Vec<String>) -> Result<Answe
     if let Some(server) = &request.server {
         return Ok(Some((server::ask(server, stored)?, IdentitySource::Server(server.url.clone()))));
     }
-    let Some(path) = request.search_path.as_ref().and_then(|path| find_on_path(path)) else { return Ok(None) };
+    let Some(path) = request.search_path.as_ref().and_then(find_on_path) else { return Ok(None) };
     match binary::identify(&path, stored) {
         Ok(found) => Ok(Some((found, IdentitySource::PathBinary(path)))),
         Err(error @ IdentityError::Ambiguous { .. }) => Err(error),

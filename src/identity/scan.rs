@@ -7,7 +7,6 @@
 use super::buildinfo::read_full;
 use super::commit::{is_hex, is_tag_char, parse_commit};
 use memchr::{memchr_iter, memmem};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -20,9 +19,11 @@ const LONGEST: usize = 256;
 /// Most different commits that are kept; a genuine binary has one.
 const MOST: usize = 32;
 
-/// Alignment of a planted string of `length` bytes without its NUL.
-fn alignment(length: usize) -> u64 {
-    1 << (length + 1).ilog2().min(5)
+/// Whether the linker could have put a string of `length` bytes (without its NUL) at `at` of the window at `base`.
+///
+/// The rule is about addresses; containers keep file offsets congruent to them far beyond 32.
+fn is_aligned(base: u64, at: usize, length: usize) -> bool {
+    (base + at as u64).is_multiple_of(1 << (length + 1).ilog2().min(5))
 }
 
 /// Show `each` the range of `file` in overlapping windows, with the offset of each, until it returns `false`.
@@ -40,22 +41,28 @@ pub(super) fn windows(file: &File, range: Range<u64>, mut each: impl FnMut(u64, 
     Ok(())
 }
 
-/// Every planted string that has the form of a commit, with its offset.
+/// Readings of one planted string that has the form of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    /// All aligned readings, longest first; they end at the same NUL.
+    pub(super) readings: Vec<String>,
+    /// The longest begins where no tag character stands before it. Otherwise the beginning may be part of something else.
+    pub(super) whole: bool,
+}
+
+/// Every string that could be a planted commit, each once.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub(super) fn commits(file: &File) -> io::Result<BTreeMap<String, u64>> {
-    let mut found = BTreeMap::new();
+pub(super) fn commits(file: &File) -> io::Result<Vec<Hit>> {
+    let mut found: Vec<Hit> = Vec::new();
     windows(file, 0..u64::MAX, |base, window| {
         for dash in memchr_iter(b'-', window) {
-            for start in commit_at(base, window, dash) {
-                let text = window.get(start..).unwrap_or_default();
-                let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-                if let Ok(text) = std::str::from_utf8(text)
-                    && found.len() < MOST
-                {
-                    found.entry(text.to_owned()).or_insert(base + start as u64);
-                }
+            if let Some(hit) = commit_at(base, window, dash)
+                && found.len() < MOST
+                && !found.contains(&hit)
+            {
+                found.push(hit);
             }
         }
         true
@@ -63,38 +70,42 @@ pub(super) fn commits(file: &File) -> io::Result<BTreeMap<String, u64>> {
     Ok(found)
 }
 
-/// Starts of planted commits whose hash follows the dash at `dash`.
-fn commit_at(base: u64, window: &[u8], dash: usize) -> Vec<usize> {
-    let Some(hash) = window.get(dash + 1..) else { return Vec::new() };
+/// The planted commit whose hash follows the dash at `dash`.
+fn commit_at(base: u64, window: &[u8], dash: usize) -> Option<Hit> {
+    let hash = window.get(dash + 1..)?;
     // Cheap refusals first: a binary holds millions of dashes.
-    let (described, hash) = match hash.first() {
-        Some(b'g') => (true, hash.get(1..).unwrap_or_default()),
-        Some(byte) if is_hex(*byte) => (false, hash),
-        _ => return Vec::new(),
+    let (described, hash) = match hash.first()? {
+        b'g' => (true, hash.get(1..)?),
+        byte if is_hex(*byte) => (false, hash),
+        _ => return None,
     };
     let digits = hash.iter().take(41).take_while(|byte| is_hex(**byte)).count();
     if !(if described { 4..=40 } else { 40..=40 }).contains(&digits) {
-        return Vec::new();
+        return None;
     }
-    let rest = hash.get(digits..).unwrap_or_default();
-    if rest.strip_prefix(b"-dirty").unwrap_or(rest).first() != Some(&0) {
-        return Vec::new();
+    let rest = hash.get(digits..)?;
+    let rest = rest.strip_prefix(b"-dirty").unwrap_or(rest);
+    if rest.first() != Some(&0) {
+        return None;
     }
-    let before = window.get(..dash).unwrap_or_default();
+    let end = window.len() - rest.len();
+    let before = window.get(..dash)?;
     let run = before.iter().rev().take(LONGEST).take_while(|byte| is_tag_char(**byte)).count();
-    let end = window.len() - rest.len() + if rest.starts_with(b"-dirty") { 6 } else { 0 };
-    let valid = |start: &usize| {
-        let text = window.get(*start..end).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-        (base + *start as u64) % alignment(text.len()) == 0
-            && (described || text.starts_with('v'))
-            && parse_commit(text).is_some_and(|commit| commit.tag.is_some())
-    };
-    let mut starts = (dash - run..dash).filter(valid).peekable();
-    // What stands before a planted string is anything; but if it is no tag character, there is only one beginning.
-    match starts.peek() {
-        Some(first) if *first == dash - run => vec![*first],
-        _ => starts.collect(),
+    // A window that begins within the string shows less than the one before it did.
+    if run == dash && base > 0 {
+        return None;
     }
+    let reading = |start: usize| {
+        let text = std::str::from_utf8(window.get(start..end)?).ok()?;
+        let planted = is_aligned(base, start, text.len())
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric() && (described || first == 'v'))
+            && parse_commit(text).is_some_and(|commit| commit.tag.is_some());
+        planted.then(|| text.to_owned())
+    };
+    let first = dash - run;
+    let whole = run < LONGEST && reading(first).is_some();
+    let readings: Vec<String> = (first..dash).filter_map(reading).collect();
+    (!readings.is_empty()).then_some(Hit { readings, whole })
 }
 
 /// Which of `texts` are planted in the file.
@@ -109,7 +120,7 @@ pub(super) fn planted(file: &File, texts: &[&str]) -> io::Result<Vec<bool>> {
     let sought = |index: usize| texts.get(index).is_some_and(|text| !text.is_empty() && text.len() <= LONGEST);
     windows(file, 0..u64::MAX, |base, window| {
         for (index, (finder, found)) in finders.iter().zip(&mut found).enumerate() {
-            let aligned = |at: usize| (base + at as u64) % alignment(finder.needle().len() - 1) == 0;
+            let aligned = |at: usize| is_aligned(base, at, finder.needle().len() - 1);
             *found = *found || (sought(index) && finder.find_iter(window).any(aligned));
         }
         !found.iter().all(|found| *found)
@@ -133,7 +144,7 @@ pub(super) fn bare_commits(file: &File, revision: &str) -> io::Result<Vec<String
             let text = text.iter().take(LONGEST).position(|byte| *byte == 0).and_then(|end| text.get(..end));
             let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) else { continue };
             let hash = text.strip_suffix("-dirty").unwrap_or(text);
-            let aligned = (base + at as u64) % alignment(text.len()) == 0;
+            let aligned = is_aligned(base, at, text.len());
             if aligned && revision.starts_with(hash) && !found.iter().any(|other| other == text) {
                 found.push(text.to_owned());
             }

@@ -149,6 +149,12 @@ pub enum MetaDbError {
         /// What is wrong.
         detail: String,
     },
+    /// A writer did not come to its end. The next one repairs it; readers change nothing, so they cannot.
+    #[error("metaDB {location} was not closed cleanly and must be repaired before it can be read")]
+    Unclean {
+        /// Place.
+        location: String,
+    },
     /// Its schema is not [`SCHEMA`].
     #[error("metaDB {location} has schema version {found:?}, this metactl knows only \"V1\"")]
     Version {
@@ -276,6 +282,13 @@ pub trait MetaDb: Send + Sync {
     /// # Errors
     /// If they cannot be listed completely.
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError>;
+
+    /// Every user's UserData record: user id and JSON text (spec §4.5). Drivers that keep users in another form give the
+    /// same members in JSON.
+    ///
+    /// # Errors
+    /// If they cannot be read completely.
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError>;
 }
 
 /// One repo's share of a write.

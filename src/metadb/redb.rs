@@ -43,7 +43,8 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// Open an existing file for reading.
     ///
     /// # Errors
-    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Damaged`].
+    /// [`MetaDbError::Absent`], [`MetaDbError::Locked`] while a writer has it, [`MetaDbError::Unclean`] after a writer
+    /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
         let db = redb::ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
@@ -72,6 +73,12 @@ impl<D: redb::ReadableDatabase> RedbMetaDb<D> {
 }
 
 impl RedbMetaDb<redb::Database> {
+    fn is_blank(&self) -> Result<bool, MetaDbError> {
+        use redb::ReadableDatabase as _;
+        let run = || Ok(self.db.begin_read()?.list_tables()?.next().is_none());
+        run().map_err(|error| failure("read", &self.path, error))
+    }
+
     /// Run one durable write transaction.
     fn update<T>(
         &self,
@@ -92,27 +99,35 @@ impl RedbWriter {
     ///
     /// # Errors
     /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
-    pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
-        let fresh = match present(path) {
-            Ok(()) => false,
-            Err(MetaDbError::Absent { .. }) => true,
-            Err(error) => return Err(error),
-        };
+    pub fn open(token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
+        if matches!(present(path), Err(MetaDbError::Absent { .. })) {
+            create(path)?;
+        }
+        present(path)?;
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
-            let opened = if fresh { create(path) } else { redb::Database::open(path) };
-            match opened {
+            match redb::Database::open(path) {
                 Ok(db) => break db,
-                Err(redb::DatabaseError::DatabaseAlreadyOpen)
-                    if Instant::now() < deadline && !cancel.is_cancelled() =>
-                {
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
+                    return Err(MetaDbError::Cancelled);
+                }
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
                     std::thread::sleep(LOCK_POLL);
                 }
                 Err(error) => return Err(opening(path, error)),
             }
         };
+        Self::with_database(token, path, db)
+    }
+
+    /// Write to `db`, which is called `path` in messages. A database without any table becomes a metaDB. For fault
+    /// injection.
+    ///
+    /// # Errors
+    /// As [`RedbWriter::open`], without those of the lock.
+    pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
         let db = RedbMetaDb { path: path.to_owned(), db };
-        if fresh {
+        if db.is_blank()? {
             initialise(&db)?;
         }
         super::check_version(&db, &path.display().to_string())?;
@@ -180,6 +195,16 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
         self.read(IMAGES, |table| {
             for entry in table.iter()? {
                 visit(entry?.0.value());
+            }
+            Ok(())
+        })
+    }
+
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
+        self.read(USERS, |table| {
+            for entry in table.iter()? {
+                let (user, data) = entry?;
+                visit(user.value(), data.value());
             }
             Ok(())
         })
@@ -283,30 +308,64 @@ impl Tables<'_> {
     }
 }
 
-/// [`MetaDbError::Absent`] unless there is a file that is not empty.
+/// [`MetaDbError::Absent`] unless there is something.
 fn present(path: &Path) -> Result<(), MetaDbError> {
     let location = || path.display().to_string();
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             Err(MetaDbError::Damaged { location: location(), detail: "it is a directory".into() })
         }
+        Ok(found) if found.is_file() && found.len() == 0 => Err(MetaDbError::Absent { location: location() }),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(MetaDbError::Absent { location: location() }),
         Err(error) => Err(MetaDbError::Io { action: "open", location: location(), source: error.into() }),
     }
 }
 
-fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
+/// Make an empty metaDB at `path`, whole or not at all: redb refuses a file whose creation was cut short, and nobody but
+/// the operator could tell that from a damaged one. So it is made under another name first.
+fn create(path: &Path) -> Result<(), MetaDbError> {
+    use std::hash::BuildHasher as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    // The mode must be right from the start: records name users and API keys.
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(redb::StorageError::from)?;
-    redb::Database::create(path)
+    let io = |source: std::io::Error| MetaDbError::Io {
+        action: "create",
+        location: path.display().to_string(),
+        source: source.into(),
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    // A process id would not do: in containers they are all alike.
+    name.push(format!(".{:016x}.new", std::hash::RandomState::new().hash_one(0)));
+    let made = directory.join(name);
+    let build = || {
+        // The mode must be right from the start: records name users and API keys.
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made).map_err(io)?;
+        let db = redb::Database::create(&made).map_err(|error| opening(path, error))?;
+        let db = RedbMetaDb { path: path.to_owned(), db };
+        initialise(&db)?;
+        db.db.close().map_err(|error| opening(path, error))?;
+        place(&made, path).and_then(|()| std::fs::File::open(directory)?.sync_all()).map_err(io)
+    };
+    let built = build();
+    // Gone if it was put in place; in the way of the next attempt if not.
+    let _ = std::fs::remove_file(&made);
+    built
+}
+
+/// Give `made` the name `path`, unless somebody else made a metaDB there meanwhile.
+fn place(made: &Path, path: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(made, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match std::fs::metadata(path)?.len() {
+            0 => std::fs::rename(made, path),
+            _ => Ok(()),
+        },
+        // File systems without hard links.
+        Err(_) => std::fs::rename(made, path),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
@@ -326,9 +385,8 @@ fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError
             MetaDbError::Damaged { location, detail: format!("not a redb file ({source})") }
         }
         redb::Error::Io(source) => MetaDbError::Io { action, location, source: source.into() },
-        redb::Error::RepairAborted => {
-            MetaDbError::Damaged { location, detail: "it was not closed cleanly and could not be repaired".into() }
-        }
+        // Only reading is not allowed to repair.
+        redb::Error::RepairAborted => MetaDbError::Unclean { location },
         error => MetaDbError::Io { action, location, source: error.into() },
     }
 }

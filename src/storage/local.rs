@@ -61,7 +61,7 @@ impl LocalStore {
         &self.root
     }
 
-    fn walk(&self, want: Want, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
+    fn walk(&self, want: Want, linked_bound: usize, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         let mut found = Vec::new();
         let Some(top) = self.read_root()? else { return Ok(found) };
         let mut linked_directories = 0_usize;
@@ -82,10 +82,10 @@ impl LocalStore {
             let path = self.root.join(&node.name);
             if node.linked {
                 linked_directories += 1;
-                if linked_directories > MAX_LINKED_DIRECTORIES {
+                if linked_directories > linked_bound {
                     return Err(StorageError::UnsupportedLayout {
                         root: self.location(),
-                        detail: format!("more than {MAX_LINKED_DIRECTORIES} directories behind symbolic links"),
+                        detail: format!("more than {linked_bound} directories behind symbolic links"),
                     });
                 }
             }
@@ -179,11 +179,11 @@ impl ImageStore for LocalStore {
     }
 
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
-        self.walk(Want::Listed, cancel)
+        self.walk(Want::Listed, MAX_LINKED_DIRECTORIES, cancel)
     }
 
     fn list_unlistable(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
-        self.walk(Want::Skipped, cancel)
+        self.walk(Want::Skipped, MAX_LINKED_DIRECTORIES, cancel)
     }
 
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError> {
@@ -346,5 +346,43 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> StorageErro
     match (action, source.kind()) {
         ("stat" | "read", io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => StorageError::NotFound { what },
         _ => StorageError::Io { action, what, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn links_that_fan_out_end_at_the_bound() {
+        let root = tempfile::tempdir().unwrap();
+        for level in 0..30 {
+            let directory = root.path().join(format!("d{level}"));
+            fs::create_dir(&directory).unwrap();
+            for link in ["x", "y"] {
+                std::os::unix::fs::symlink(format!("../d{}", level + 1), directory.join(link)).unwrap();
+            }
+        }
+        fs::create_dir(root.path().join("d30")).unwrap();
+        let store = LocalStore::new(root.path());
+        let error = store.walk(Want::Listed, 1000, &Cancel::default()).unwrap_err();
+        assert!(matches!(error, StorageError::UnsupportedLayout { .. }), "{error}");
+        assert!(error.to_string().contains("more than 1000 directories behind symbolic links"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_vanished_is_skipped() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(read_directory(&root.path().join("gone"), false).unwrap().is_none());
+    }
+
+    #[test]
+    fn times_that_no_calendar_holds_are_the_nearest_that_fits() {
+        let mut stat = rustix::fs::stat("/").unwrap();
+        stat.st_mtime = i64::MAX;
+        assert_eq!(mtime(&stat), Timestamp::MAX);
+        stat.st_mtime = i64::MIN;
+        assert_eq!(mtime(&stat), Timestamp::MIN);
     }
 }

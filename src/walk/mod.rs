@@ -257,6 +257,10 @@ impl Run<'_> {
                 return Err(WalkError::Cancelled);
             }
             due = self.recheck()?;
+            // Asked to stop means: no stamp, even if all was done by then.
+            if walk.cancel.is_cancelled() {
+                return Err(WalkError::Cancelled);
+            }
             if due.is_empty() {
                 break;
             }
@@ -389,6 +393,9 @@ impl Run<'_> {
         let names: Vec<&str> = names.into_iter().collect();
         walk.progress.begin(Phase::Recheck, names.len() as u64);
         let moved = parallel(&names, walk.jobs, |repo| {
+            if walk.cancel.is_cancelled() {
+                return false;
+            }
             let now = walk.stores.stat_index(repo).ok();
             walk.progress.repo_done(0, 0);
             now.as_ref() != self.seen.get(*repo)
@@ -440,7 +447,7 @@ impl Walk<'_> {
             self.progress.reading(repo);
             // Captured before the index is read, so that a later change is always newer.
             let now = Time::from(jiff::Timestamp::now());
-            let read = read_repo(self.stores, repo, self.rules, self.cancel);
+            let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
             if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
                 return;
             }

@@ -6,7 +6,7 @@ use crate::metadb::MetaDb;
 use crate::oci::time::Time;
 use crate::progress::{Phase, Progress};
 use crate::storage::routing::Stores;
-use crate::storage::{ImageStore as _, IndexStat};
+use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use globset::GlobSet;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,6 +99,9 @@ pub fn plan(
     let names: Vec<&str> = listing.repos.iter().map(String::as_str).filter(|repo| scope.contains(repo)).collect();
     progress.begin(Phase::Plan, names.len() as u64);
     let stats = super::parallel(&names, jobs, |repo| {
+        if cancel.is_cancelled() {
+            return Err(StorageError::Cancelled);
+        }
         let stat = stores.stat_index(repo);
         progress.repo_done(0, 0);
         stat

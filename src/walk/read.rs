@@ -96,11 +96,17 @@ impl ReadError {
     }
 }
 
-/// Read one repo.
+/// Read one repo. Its batches are read on up to `jobs` threads, so that one huge repo does not keep a walk waiting.
 ///
 /// # Errors
 /// What makes zot count the repo as failed; nothing of it is recorded then.
-pub fn read_repo(store: &dyn ImageStore, repo: &str, rules: Rules, cancel: &Cancel) -> Result<RepoRead, ReadError> {
+pub fn read_repo(
+    store: &dyn ImageStore,
+    repo: &str,
+    rules: Rules,
+    jobs: usize,
+    cancel: &Cancel,
+) -> Result<RepoRead, ReadError> {
     let (index, document, length) = read_index(store, repo, cancel)?;
     let descriptors = document.manifests.into_vec();
     let tag_of = |descriptor: &oci::Descriptor| descriptor.annotations.get(oci::REF_NAME).cloned().unwrap_or_default();
@@ -111,25 +117,28 @@ pub fn read_repo(store: &dyn ImageStore, repo: &str, rules: Rules, cancel: &Canc
         .collect();
     let tags: BTreeSet<String> = listed.iter().map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).cloned().collect();
 
-    let mut repo = Reader {
-        store,
-        repo,
-        rules,
-        out: RepoRead {
-            index,
-            entries: RepoEntries { tags, ..Default::default() },
-            missing: Vec::new(),
-            manifests: 0,
-            bytes: length,
-        },
+    let mut out = RepoRead {
+        index,
+        entries: RepoEntries { tags, ..Default::default() },
+        missing: Vec::new(),
+        manifests: 0,
+        bytes: length,
     };
-    for batch in listed.chunks(BATCH) {
+    let batches: Vec<&[(String, oci::Descriptor)]> = listed.chunks(BATCH).collect();
+    let read = super::parallel(&batches, jobs, |batch| {
         if cancel.is_cancelled() {
             return Err(StorageError::Cancelled.into());
         }
-        repo.read_batch(batch)?;
+        let mut reader = Reader { store, repo, rules, out: BatchRead::default() };
+        reader.read(batch).map(|()| reader.out)
+    });
+    for batch in read {
+        let batch = batch?;
+        out.entries.entries.extend(batch.entries);
+        out.missing.extend(batch.missing);
+        out.manifests += batch.manifests;
+        out.bytes += batch.bytes;
     }
-    let mut out = repo.out;
     out.entries.partial = !out.missing.is_empty();
     Ok(out)
 }
@@ -157,11 +166,20 @@ fn read_index(store: &dyn ImageStore, repo: &str, cancel: &Cancel) -> Result<(In
     }
 }
 
+/// What a batch of descriptors holds.
+#[derive(Default)]
+struct BatchRead {
+    entries: Vec<Entry>,
+    missing: Vec<String>,
+    manifests: u64,
+    bytes: u64,
+}
+
 struct Reader<'a> {
     store: &'a dyn ImageStore,
     repo: &'a str,
     rules: Rules,
-    out: RepoRead,
+    out: BatchRead,
 }
 
 /// A manifest that waits for its config or signature layers.
@@ -179,7 +197,7 @@ enum Decoded<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read_batch(&mut self, batch: &'a [(String, oci::Descriptor)]) -> Result<(), ReadError> {
+    fn read(&mut self, batch: &'a [(String, oci::Descriptor)]) -> Result<(), ReadError> {
         let digests: Vec<&str> = batch.iter().map(|(_, descriptor)| descriptor.digest.as_str()).collect();
         let blobs = self.store.read_blobs(self.repo, &digests);
         // zot stops at the first failure; whatever fails here fails the repo, so the rest need not be decoded.
@@ -199,7 +217,7 @@ impl<'a> Reader<'a> {
                 Decoded::Index(image) => Entry::Image(image),
                 Decoded::Manifest(pending) => self.finish(*pending, &configs)?,
             };
-            self.out.entries.entries.push(entry);
+            self.out.entries.push(entry);
         }
         Ok(())
     }

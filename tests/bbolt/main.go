@@ -5,6 +5,7 @@
 //	bbolt dump FILE                      every key as a line of JSON: [path..., key] and the value's hash and length
 //	bbolt apply FILE FLAGS               apply transactions read from stdin, one operation in JSON per line
 //	bbolt random FILE FLAGS SEED TXNS    random transactions in buckets of its own
+//	bbolt copy FILE TARGET               make a hot copy (Tx.CopyFile)
 //	bbolt hold FILE                      hold the lock until stdin ends
 //	bbolt lock FILE MILLISECONDS         try to open with that timeout
 //	bbolt live FILE MILLISECONDS         commit continuously, keeping an invariant across keys

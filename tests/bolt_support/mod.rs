@@ -1,6 +1,7 @@
 //! What the BoltDB suites share: a reproducible random source, an in-memory file that records and injects faults,
 //! a model to compare with, and files of any page size.
 #![allow(dead_code, reason = "every suite uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy does not see that this is test code")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -149,7 +150,7 @@ pub fn bucket_paths() -> Vec<Vec<Vec<u8>>> {
 pub fn random_batch(rng: &mut Rng, model: &mut Tree, space: usize, most: usize) -> Batch {
     let mut batch = Batch::new();
     if rng.chance(25) {
-        let path = vec![bucket_paths()[rng.below(5)].clone()].concat();
+        let path = bucket_paths()[rng.below(5)].clone();
         if let Some((name, parent)) = path.split_last()
             && let Some(tree) = bucket_mut(model, parent)
         {

@@ -52,6 +52,13 @@ pub enum Driver<'a> {
     Redis(&'a super::setups::Setup),
 }
 
+/// Of the same kind.
+impl PartialEq for Driver<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 impl std::fmt::Debug for Driver<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

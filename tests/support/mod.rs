@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "no suite uses everything")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+pub mod command;
+pub mod disk;
 pub mod driver;
 pub mod equality;
 pub mod model;

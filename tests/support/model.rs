@@ -45,7 +45,12 @@ pub fn walk(repo: &str, prior: &RepoState, storage: &RepoEntries, clock: Clock, 
     Some((model.meta, model.blobs))
 }
 
-impl Model<'_> {
+impl<'a> Model<'a> {
+    /// A repo without records.
+    pub fn new(repo: &'a str, clock: Clock, rules: Rules) -> Self {
+        Self { repo, clock, rules, meta: None, blobs: None, verdicts: HashMap::new() }
+    }
+
     fn load(&self) -> Option<Option<RepoMeta>> {
         self.meta.as_deref().map(RepoMeta::decode).transpose().ok()
     }
@@ -75,7 +80,7 @@ impl Model<'_> {
         Some(())
     }
 
-    fn add_manifest_signature(&mut self, entry: &SignatureEntry) -> Option<()> {
+    pub fn add_manifest_signature(&mut self, entry: &SignatureEntry) -> Option<()> {
         let kind = match entry.kind {
             Kind::Cosign => "cosign",
             Kind::Notation => "notation",
@@ -139,7 +144,7 @@ impl Model<'_> {
         })
     }
 
-    fn set_repo_reference(&mut self, image: &ImageEntry) -> Option<()> {
+    pub fn set_repo_reference(&mut self, image: &ImageEntry) -> Option<()> {
         let mut meta = self.load()?.unwrap_or_else(|| RepoMeta { name: self.repo.to_owned(), ..RepoMeta::default() });
         if meta.tags.is_empty() {
             meta.tags.insert(String::new(), TagDescriptor::default());

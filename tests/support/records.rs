@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Str,
     I64,
     I32,
@@ -17,7 +17,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy)]
-enum Field {
+pub enum Field {
     One(Kind),
     Many(Kind),
     Map(Kind),
@@ -26,9 +26,10 @@ enum Field {
 use Field::{Many, Map as MapOf, One};
 use Kind::{Bool, Bytes, I32, I64, Msg, Str, Time};
 
-type Schema = &'static [(u64, &'static str, Field)];
+pub type Schema = &'static [(u64, &'static str, Field)];
 
-fn schema(message: &str) -> Schema {
+/// Fields of a message: number, name, shape.
+pub fn schema(message: &str) -> Schema {
     match message {
         "TagDescriptor" => &[(1, "MediaType", One(Str)), (2, "Digest", One(Str)), (3, "TaggedTimestamp", One(Time))],
         "ImageMeta" => &[
@@ -327,4 +328,22 @@ pub fn unbase64(text: &str) -> Vec<u8> {
 /// Bytes of hex.
 pub fn unhex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+/// [`decode`] without the instants that a walk gives to what it sees for the first time.
+pub fn decode_timeless(raw: &super::driver::Raw) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("TaggedTimestamp");
+                fields.remove("<bucket>RepoLastUpdated");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut state = decode(raw);
+    strip(&mut state);
+    state
 }

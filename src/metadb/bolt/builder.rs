@@ -398,6 +398,6 @@ mod tests {
         assert_eq!(cut([100, 90_000, 10].into_iter(), 4096, 4096), 2, "a nearly empty page takes the large element");
         assert_eq!(cut([2000, 90_000].into_iter(), 4096, 4096), 1);
         assert_eq!(cut([500; 10].into_iter(), share(5016, 4096), 4096), 5, "two even halves");
-        assert_eq!(cut([1; 100_000].into_iter(), 1 << 20, 1 << 20), 65_535, "the count has 16 bits");
+        assert_eq!(cut(std::iter::repeat_n(1, 100_000), 1 << 20, 1 << 20), 65_535, "the count has 16 bits");
     }
 }

@@ -66,11 +66,20 @@ impl BoltWriter {
     ///
     /// # Errors
     /// [`MetaDbError::Locked`] after `lock_timeout`, [`MetaDbError::Version`] for a schema that is not known.
-    pub fn open(_token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
+    pub fn open(token: WriteToken, path: &Path, lock_timeout: Duration, cancel: &Cancel) -> Result<Self, MetaDbError> {
         let options = OpenOptions { lock_timeout, create: true, cancel: cancel.clone() };
-        let mut opened = Self(BoltMetaDb(Locked { writer: Writer::open(path, &options)? }));
+        Self::with_writer(token, Writer::open(path, &options)?)
+    }
+
+    /// Like [`BoltWriter::open`], over a file that is open already. For fault injection.
+    ///
+    /// # Errors
+    /// As [`BoltWriter::open`], without those of the lock.
+    pub fn with_writer(_token: WriteToken, writer: Writer) -> Result<Self, MetaDbError> {
+        let location = writer.path().display().to_string();
+        let mut opened = Self(BoltMetaDb(Locked { writer }));
         opened.initialise()?;
-        check_version(&opened.0, &path.display().to_string())?;
+        check_version(&opened.0, &location)?;
         Ok(opened)
     }
 
@@ -188,6 +197,24 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
             Ok(digests)
         })?;
         digests.iter().for_each(|digest| visit(digest));
+        Ok(())
+    }
+
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
+        // Collected first: a snapshot that a writer disturbs is taken again from the beginning.
+        let users = self.0.with(|tx| {
+            let mut users = Vec::new();
+            if let Some(bucket) = tx.bucket(USERS)? {
+                bucket.for_each(|key, value| -> Result<_, BoltError> {
+                    if let Value::Bytes(value) = value {
+                        users.push((text(key), value.to_vec()));
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
+            Ok(users)
+        })?;
+        users.iter().for_each(|(user, data)| visit(user, data));
         Ok(())
     }
 }

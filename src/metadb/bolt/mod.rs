@@ -43,7 +43,7 @@ pub use batch::Batch;
 pub use check::CheckReport;
 pub use file::FileLayer;
 pub use page::{MAX_KEY, MAX_VALUE};
-pub use reader::{Database, Salvaged};
+pub use reader::Database;
 pub use tree::{Bucket, EntryKind, Tx, Value};
 pub use writer::{OpenOptions, Writer};
 

@@ -25,17 +25,6 @@ pub struct Database {
     source: RwLock<Arc<Source>>,
 }
 
-/// The result of reading an older state: see [`Database::salvage`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Salvaged<T> {
-    /// Transaction that was read.
-    pub txid: u64,
-    /// Newest transaction of the file, which was not read.
-    pub lost: Option<u64>,
-    /// What the closure returned.
-    pub value: T,
-}
-
 /// An open file and what it was when it was opened.
 struct Source {
     layer: Box<dyn FileLayer>,
@@ -101,11 +90,15 @@ impl Database {
     /// written again by N+2 at the earliest. So as long as both meta pages are what they were when N was chosen,
     /// nothing of tree N has been written over. If a meta page changed during `f` (or the path names another
     /// file), whatever `f` returned, errors included, is dropped and `f` runs again on the newest state, after a
-    /// pause. `f` must therefore not keep results of an earlier run. This holds for local file systems on one
-    /// machine, not for NFS or FUSE.
+    /// pause. This holds for local file systems on one machine, not for NFS or FUSE.
+    ///
+    /// So `f` may be fed nonsense in a run that is then dropped: buckets that are missing, values that do not
+    /// decode. It must answer with an error or a result, must not panic, act on what it reads, or keep anything
+    /// from one run to the next.
     ///
     /// # Errors
-    /// What `f` returned; [`BoltError::Busy`] if a writer was faster every time, so keep `f` short (one bucket, not all of them);
+    /// What `f` returned; [`BoltError::Busy`] if a writer was faster every time, so keep `f` short (one bucket, not
+    /// all of them);
     /// [`BoltError::Replaced`], [`BoltError::NotFound`], [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Cancelled`].
     pub fn snapshot<T, E: From<BoltError>>(
         &self,
@@ -140,36 +133,6 @@ impl Database {
             }
         }
         Err(stale.into())
-    }
-
-    /// Read the state before the newest one, for a file whose newest tree is damaged. `f` runs only if a walk
-    /// over that whole older tree found nothing wrong. Callers must tell the user that what they see is old.
-    ///
-    /// # Errors
-    /// [`BoltError::Damaged`] if there is no older state or it is damaged too; [`BoltError::Busy`] if the file
-    /// changed meanwhile; what `f` returned.
-    pub fn salvage<T, E: From<BoltError>>(
-        &self,
-        cancel: &Cancel,
-        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
-    ) -> Result<Salvaged<T>, E> {
-        let source = self.source();
-        let before = source.metas(&self.path)?;
-        let valid = before.valid();
-        let (Some((_, newest)), Some((_, older))) = (valid.first(), valid.get(1)) else {
-            return Err(BoltError::damaged(&self.path, 0, "there is no older meta page to fall back to").into());
-        };
-        let tx = source.tx(&self.path, older, cancel);
-        let (report, _) = tx.check_tree()?;
-        if let Some(problem) = report.problems.first() {
-            let detail = format!("the tree of transaction {} is damaged too: {problem}", older.txid);
-            return Err(BoltError::damaged(&self.path, older.root, detail).into());
-        }
-        let value = f(&tx)?;
-        if source.metas(&self.path)? != before || !source.is_still_at(&self.path)? {
-            return Err(BoltError::Busy { path: self.path.clone(), attempts: 1 }.into());
-        }
-        Ok(Salvaged { txid: older.txid, lost: Some(newest.txid), value })
     }
 
     fn source(&self) -> Arc<Source> {

@@ -31,7 +31,8 @@ pub struct OpenOptions {
     pub lock_timeout: Duration,
     /// Make the file (mode 0600) if it does not exist.
     pub create: bool,
-    /// Asked while waiting for the lock and between the steps of a commit.
+    /// Asked while the file is opened: while waiting for the lock and while finding its free pages. A commit that was
+    /// begun is finished.
     pub cancel: Cancel,
 }
 
@@ -48,7 +49,6 @@ pub struct Writer {
     layer: Box<dyn FileLayer>,
     /// `None` for layers that are no file of the file system.
     identity: Option<Identity>,
-    cancel: Cancel,
     meta: Meta,
     /// Slot of `meta`.
     slot: u64,
@@ -114,7 +114,6 @@ impl Writer {
             path: path.to_owned(),
             layer,
             identity: None,
-            cancel: options.cancel.clone(),
             meta,
             slot,
             free,
@@ -136,7 +135,7 @@ impl Writer {
         Tx {
             pager: Pager::new(&*self.layer, &self.path, &self.meta),
             meta: self.meta.clone(),
-            cancel: self.cancel.clone(),
+            cancel: Cancel::default(),
         }
     }
 
@@ -148,8 +147,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`BoltError::Invalid`] if the batch does not fit the file's buckets; [`BoltError::Replaced`] if the path now
-    /// names another file; [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Cancelled`],
-    /// [`BoltError::Poisoned`].
+    /// names another file; [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Poisoned`].
     pub fn commit(&mut self, batch: &Batch) -> Result<(), BoltError> {
         if self.poisoned {
             return Err(BoltError::Poisoned { path: self.path.clone() });
@@ -166,7 +164,7 @@ impl Writer {
         let tx = Tx {
             pager: Pager::new(&*self.layer, &self.path, &self.meta),
             meta: self.meta.clone(),
-            cancel: self.cancel.clone(),
+            cancel: Cancel::default(),
         };
         let prepared = prepare(&tx, &mut out, batch, self.slot, self.freelist_pages);
         self.file_len = out.file_len;
@@ -220,7 +218,6 @@ fn prepare(
     if meta.txid % 2 == slot {
         meta.txid += 1;
     }
-    tx.check_cancel()?;
     Ok((meta, pages))
 }
 

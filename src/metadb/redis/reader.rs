@@ -98,6 +98,25 @@ impl RedisMetaDb {
         fields.into_iter().map(|field| self.read(wire::text(field))).collect()
     }
 
+    /// All fields of a hash with their values. A scan may give a field twice, so they are collected first.
+    fn pairs(&self, key: &str) -> Result<BTreeMap<String, Vec<u8>>, MetaDbError> {
+        let mut pairs = BTreeMap::new();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let page = self.one("HSCAN", &[key.as_bytes(), &cursor, b"COUNT", SCAN_COUNT])?;
+            let mut page = self.read(wire::list(page))?.into_iter();
+            cursor = self.read(wire::bytes(page.next().unwrap_or_default()))?.unwrap_or_default();
+            let mut entries = self.read(wire::list(page.next().unwrap_or_default()))?.into_iter();
+            while let (Some(field), Some(value)) = (entries.next(), entries.next()) {
+                let value = self.read(wire::bytes(value))?.unwrap_or_default();
+                pairs.insert(self.read(wire::text(field))?, value);
+            }
+            if cursor == b"0" || cursor.is_empty() {
+                return Ok(pairs);
+            }
+        }
+    }
+
     /// What one walk costs, for the log.
     pub(super) fn log_traffic(&self) {
         use std::sync::atomic::Ordering::Relaxed;
@@ -131,22 +150,8 @@ impl MetaDb for RedisMetaDb {
     }
 
     fn last_updated(&self) -> Result<BTreeMap<String, Time>, MetaDbError> {
-        let key = self.options.keys.last_updated.as_bytes();
-        let mut times = BTreeMap::new();
-        let mut cursor = b"0".to_vec();
-        loop {
-            let page = self.read(wire::list(self.one("HSCAN", &[key, &cursor, b"COUNT", SCAN_COUNT])?))?;
-            let mut page = page.into_iter();
-            cursor = self.read(wire::bytes(page.next().unwrap_or_default()))?.unwrap_or_default();
-            let mut entries = self.read(wire::list(page.next().unwrap_or_default()))?.into_iter();
-            while let (Some(repo), Some(at)) = (entries.next(), entries.next()) {
-                let at = self.read(wire::bytes(at))?.unwrap_or_default();
-                times.insert(self.read(wire::text(repo))?, decode_last_updated(&at));
-            }
-            if cursor == b"0" || cursor.is_empty() {
-                return Ok(times);
-            }
-        }
+        let pairs = self.pairs(&self.options.keys.last_updated)?;
+        Ok(pairs.into_iter().map(|(repo, at)| (repo, decode_last_updated(&at))).collect())
     }
 
     fn repo(&self, name: &str) -> Result<RepoState, MetaDbError> {
@@ -174,6 +179,11 @@ impl MetaDb for RedisMetaDb {
 
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError> {
         self.fields(&self.options.keys.images)?.iter().for_each(|digest| visit(digest));
+        Ok(())
+    }
+
+    fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
+        self.pairs(&self.options.keys.users)?.iter().for_each(|(user, data)| visit(user, data));
         Ok(())
     }
 }

@@ -1,0 +1,291 @@
+//! The state file: what metactl remembers between runs (a redb file of its own).
+//!
+//! * Per registry and repo: what was last found to be as it should be, so that a second verify costs what changed.
+//! * The stamps that were written, each with its storage config (redacted), so that `stamp show` can name the keys that
+//!   changed although a fingerprint is only a hash.
+//!
+//! Losing the file loses time, never truth: whatever is wrong with it, the run goes on without. A damaged file is moved
+//! aside; a file of somebody else's is left alone.
+
+mod history;
+mod memory;
+
+pub use history::{Change, StampRecord, changes};
+pub use memory::{RepoMemory, images_hash, records_hash};
+
+use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What a state file says of itself under [`FORMAT_KEY`].
+const FORMAT: &[u8] = b"metactl state 1";
+const FORMAT_KEY: &str = "format";
+const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("about");
+/// Key: registry, a zero byte, repo.
+const REPOS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("repos");
+/// Key: fingerprint.
+const STAMPS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("stamps");
+/// Stamps that are remembered.
+const STAMPS_KEPT: usize = 100;
+
+/// Why there is no state to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It was damaged; the next run starts with a new one.
+    #[error("state file {path} is damaged ({detail}); it is now {moved_to}")]
+    Damaged {
+        /// Where it was.
+        path: String,
+        /// What is wrong.
+        detail: String,
+        /// Where it is now.
+        moved_to: String,
+    },
+    /// It is not a state file, or one of another version.
+    #[error("{path} is not a state file of this version; it is left alone")]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// Another metactl has it open.
+    #[error("state file {path} is in use")]
+    Locked {
+        /// The file.
+        path: String,
+    },
+    /// It cannot be opened, read or written.
+    #[error("state file {path} cannot be used")]
+    Io {
+        /// The file.
+        path: String,
+        /// Cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+}
+
+/// An open state file.
+pub struct State {
+    db: redb::Database,
+    path: PathBuf,
+    registry: Vec<u8>,
+}
+
+/// The usual place, as the environment has it: `$XDG_STATE_HOME`, for root `/var/lib`, else `~/.local/state`. `None`
+/// without a home.
+#[must_use]
+pub fn default_path(variable: impl Fn(&str) -> Option<OsString>, root: bool) -> Option<PathBuf> {
+    // The base directory specification: relative paths are to be ignored.
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| root.then(|| PathBuf::from("/var/lib")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(base.join("metactl/state.redb"))
+}
+
+impl State {
+    /// Open or create. `registry` tells one registry's repos from another's: anything that identifies metaDB and stores.
+    ///
+    /// # Errors
+    /// Whatever makes the file unusable; none of it is a reason not to go on without.
+    pub fn open(path: &Path, registry: &str) -> Result<Self, StateError> {
+        use sha2::Digest as _;
+        let registry = sha2::Sha256::digest(registry).iter().copied().take(16).collect();
+        // An empty file is what a run leaves that ends between creating and filling it.
+        let absent = std::fs::metadata(path).map_or(true, |found| found.is_file() && found.len() == 0);
+        if absent && let Some(parent) = path.parent() {
+            create_directory(parent).map_err(|error| failure(path, error.into()))?;
+        }
+        if !absent && !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
+            return Err(StateError::Foreign { path: path.display().to_string() });
+        }
+        let db = if absent { create(path) } else { redb::Database::open(path) };
+        let db = match db {
+            Ok(db) => db,
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(StateError::Locked { path: path.display().to_string() });
+            }
+            Err(error) => return Err(set_aside(path, error.into())),
+        };
+        let state = Self { db, path: path.to_owned(), registry };
+        if absent {
+            state.initialise().map_err(|error| failure(path, error))?;
+        }
+        match state.format() {
+            Ok(Some(found)) if found == FORMAT => Ok(state),
+            Ok(_) => Err(StateError::Foreign { path: path.display().to_string() }),
+            Err(error) => {
+                drop(state);
+                Err(set_aside(path, error))
+            }
+        }
+    }
+
+    fn initialise(&self) -> Result<(), redb::Error> {
+        let transaction = self.db.begin_write()?;
+        transaction.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT)?;
+        transaction.open_table(REPOS)?;
+        transaction.open_table(STAMPS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn format(&self) -> Result<Option<Vec<u8>>, redb::Error> {
+        match self.db.begin_read()?.open_table(ABOUT) {
+            Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|found| found.value().to_vec())),
+            Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is remembered of a repo. What cannot be read or decoded counts as nothing.
+    #[must_use]
+    pub fn repo(&self, name: &str) -> Option<RepoMemory> {
+        let found = self.db.begin_read().ok()?.open_table(REPOS).ok()?.get(self.key(name).as_slice()).ok()??;
+        RepoMemory::decode(found.value())
+    }
+
+    fn key(&self, name: &str) -> Vec<u8> {
+        [self.registry.as_slice(), b"\0", name.as_bytes()].concat()
+    }
+
+    /// Remember, or forget, what is known of repos. Not `durable` until a later call that is, or until the end.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn update(&self, repos: &[(String, Option<RepoMemory>)], durable: bool) -> Result<(), StateError> {
+        let run = || -> Result<(), redb::Error> {
+            let mut transaction = self.db.begin_write()?;
+            transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+            {
+                let mut table = transaction.open_table(REPOS)?;
+                for (name, memory) in repos {
+                    let key = self.key(name);
+                    match memory {
+                        Some(memory) => drop(table.insert(key.as_slice(), memory.encode().as_slice())?),
+                        None => drop(table.remove(key.as_slice())?),
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(|error| failure(&self.path, error))
+    }
+
+    /// Names of the repos of this registry that something is remembered of.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn repo_names(&self) -> Result<Vec<String>, StateError> {
+        let run = || -> Result<Vec<String>, redb::Error> {
+            let (start, end) =
+                ([&self.registry, b"\0".as_slice()].concat(), [&self.registry, b"\x01".as_slice()].concat());
+            let table = self.db.begin_read()?.open_table(REPOS)?;
+            let names = table.range(start.as_slice()..end.as_slice())?.map(|entry| {
+                let key = entry?.0;
+                Ok(String::from_utf8_lossy(key.value().get(start.len()..).unwrap_or_default()).into_owned())
+            });
+            names.collect()
+        };
+        run().map_err(|error| failure(&self.path, error))
+    }
+
+    /// Remember under which config a stamp was written.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn remember_stamp(&self, record: &StampRecord) -> Result<(), StateError> {
+        let run = || -> Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            {
+                let mut table = transaction.open_table(STAMPS)?;
+                table.insert(record.fingerprint.as_str(), record.encode().as_slice())?;
+                let mut known: Vec<(i64, String)> = Vec::new();
+                for entry in table.iter()? {
+                    let (key, value) = entry?;
+                    let at = StampRecord::decode(value.value()).map_or(i64::MIN, |record| record.written_at);
+                    known.push((at, key.value().to_owned()));
+                }
+                known.sort_unstable();
+                for (_, oldest) in known.iter().take(known.len().saturating_sub(STAMPS_KEPT)) {
+                    table.remove(oldest.as_str())?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(|error| failure(&self.path, error))
+    }
+
+    /// The stamp with this fingerprint, if it is remembered.
+    #[must_use]
+    pub fn stamp(&self, fingerprint: &str) -> Option<StampRecord> {
+        let found = self.db.begin_read().ok()?.open_table(STAMPS).ok()?.get(fingerprint).ok()??;
+        StampRecord::decode(found.value())
+    }
+}
+
+/// A directory like others of its kind: for its owner alone.
+fn create_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Names of repos are nobody else's business.
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    drop(file.map_err(redb::StorageError::from)?);
+    redb::Database::create(path)
+}
+
+/// Whether the file begins as redb files do: anything else was never ours to move.
+fn looks_like_redb(path: &Path) -> std::io::Result<bool> {
+    use std::io::Read as _;
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(4).read_to_end(&mut start)?;
+    Ok(start == b"redb")
+}
+
+fn set_aside(path: &Path, error: redb::Error) -> StateError {
+    if let redb::Error::Io(source) = &error
+        && source.kind() != std::io::ErrorKind::InvalidData
+        && source.kind() != std::io::ErrorKind::UnexpectedEof
+    {
+        return failure(path, error);
+    }
+    let mut moved_to = path.as_os_str().to_owned();
+    moved_to.push(".damaged");
+    match std::fs::rename(path, &moved_to) {
+        Ok(()) => StateError::Damaged {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+            moved_to: Path::new(&moved_to).display().to_string(),
+        },
+        Err(_) => failure(path, error),
+    }
+}
+
+fn failure(path: &Path, source: redb::Error) -> StateError {
+    StateError::Io { path: path.display().to_string(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_place_follows_the_environment() {
+        let with = |set: &[(&str, &str)], root| {
+            let find = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+            default_path(find, root).map(|path| path.display().to_string())
+        };
+        let home = ("HOME", "/home/u");
+        assert_eq!(with(&[home], false).as_deref(), Some("/home/u/.local/state/metactl/state.redb"));
+        assert_eq!(with(&[home], true).as_deref(), Some("/var/lib/metactl/state.redb"));
+        assert_eq!(with(&[home, ("XDG_STATE_HOME", "/s")], true).as_deref(), Some("/s/metactl/state.redb"));
+        assert_eq!(with(&[("XDG_STATE_HOME", "s")], false), None);
+        assert_eq!(with(&[], false), None);
+    }
+}

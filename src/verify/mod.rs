@@ -1,0 +1,484 @@
+//! Verify: every disagreement between storage and metaDB. Reads both, writes neither.
+//!
+//! ```text
+//! listings ─► gone, unroutable, unlistable
+//!          └► per repo: unchanged since it was verified? ─► index and records ─► (documents) ─► findings
+//! users ─► stars      image records ─► orphans      stamp + findings ─► premature?
+//! ```
+//!
+//! Invariants: nothing stops at a first error (what cannot be read is a finding); counts are exact; what zot's own walks
+//! and pushes leave is never a finding; nothing is written but the state file, and that only says what was verified.
+
+pub mod aggregates;
+pub mod compare;
+pub mod findings;
+pub mod push_times;
+pub mod quick;
+mod reached;
+pub mod records;
+mod repo;
+pub mod source;
+mod stamp;
+mod users;
+
+pub use findings::{Finding, Id, Severity};
+pub use stamp::StampFacts;
+
+use crate::cancel::Cancel;
+use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
+use crate::progress::{Phase, Progress};
+use crate::records::fold::Rules;
+use crate::state::{RepoMemory, State, StateError, images_hash, records_hash};
+use crate::storage::routing::Stores;
+use crate::storage::{ImageStore as _, StorageError};
+use crate::walk::parallel;
+use globset::GlobSet;
+use reached::Reached;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Memories that are written together.
+const REMEMBER_BATCH: usize = 512;
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Depth {
+    /// Listings, times, tags and digests.
+    Quick = 0,
+    /// Every record, against the index and against each other.
+    Records = 1,
+    /// Every record, against what storage's documents make of it; digests checked.
+    Deep = 2,
+}
+
+impl Depth {
+    /// Stable word for machines.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Records => "default",
+            Self::Deep => "deep",
+        }
+    }
+
+    /// From its number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Quick, Self::Records, Self::Deep].into_iter().find(|depth| *depth as u8 == number)
+    }
+}
+
+/// Why nothing could be learned.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Storage cannot be listed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The metaDB cannot be read.
+    #[error(transparent)]
+    MetaDb(#[from] MetaDbError),
+    /// Asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A verification, ready to run.
+pub struct Verify<'a> {
+    /// Where the images are.
+    pub stores: &'a Stores,
+    /// What is known of them.
+    pub db: &'a dyn MetaDb,
+    /// Only repos that match; `None` for all.
+    pub repos: Option<&'a GlobSet>,
+    /// How deep to look.
+    pub depth: Depth,
+    /// Differences between releases and drivers.
+    pub rules: Rules,
+    /// Threads.
+    pub jobs: usize,
+    /// What there is to say about the stamp.
+    pub stamp: StampFacts<'a>,
+    /// What earlier runs remember.
+    pub state: Option<&'a State>,
+    /// Whether what they remember is not believed (but still written).
+    pub full: bool,
+    /// Of the unchanged repos, the share in percent that is read all the same: those verified longest ago.
+    pub sample: Option<f64>,
+    /// To be told.
+    pub progress: &'a dyn Progress,
+    /// To be asked.
+    pub cancel: &'a Cancel,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Everything, sorted by repo and id; what is about no repo comes first.
+    pub findings: Vec<Finding>,
+    /// Repos in scope that storage lists.
+    pub listed: usize,
+    /// Of these, repos that were looked at.
+    pub checked: usize,
+    /// Repos left alone because nothing changed since they were verified.
+    pub unchanged: usize,
+    /// Manifests and indexes read.
+    pub manifests: u64,
+    /// Bytes read from storage.
+    pub bytes: u64,
+    /// What went wrong with the state file.
+    pub state_problem: Option<String>,
+    /// Wall-clock time.
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// How often each id was found; ids that were not are not there.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<Id, usize> {
+        let mut counts = BTreeMap::new();
+        for finding in &self.findings {
+            *counts.entry(finding.id).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The gravest severity found.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(Finding::severity).max()
+    }
+
+    /// How many findings are of this severity.
+    #[must_use]
+    pub fn of(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity() == severity).count()
+    }
+}
+
+impl Verify<'_> {
+    /// Look.
+    ///
+    /// # Errors
+    /// If nothing can be learned: storage or metaDB cannot be listed, or the metaDB does not answer any more.
+    pub fn run(&self) -> Result<Report, VerifyError> {
+        let started = Instant::now();
+        let mut report = Report::default();
+        self.look(&mut report)?;
+        if self.cancel.is_cancelled() {
+            return Err(VerifyError::Cancelled);
+        }
+        report.findings.sort();
+        report.elapsed = started.elapsed();
+        Ok(report)
+    }
+
+    fn look(&self, report: &mut Report) -> Result<(), VerifyError> {
+        let version = self.db.version()?;
+        if version.as_deref() != Some(SCHEMA) {
+            let found = version.unwrap_or_else(|| "none".into());
+            report.findings.push(Finding::new(Id::VersionUnknown).expected(SCHEMA).found(found));
+            return Ok(());
+        }
+        report.findings.extend(self.stamp.findings());
+        let listing = match self.stores.list(self.cancel) {
+            Ok(listing) => listing,
+            Err(StorageError::UnsupportedLayout { root, detail }) => {
+                report.findings.push(Finding::new(Id::LayoutUnknown).reference(&root).found(detail));
+                return Ok(());
+            }
+            Err(StorageError::Cancelled) => return Err(VerifyError::Cancelled),
+            Err(error) => return Err(error.into()),
+        };
+        let known = self.db.repo_names()?;
+        let unlistable = self.stores.list_unlistable(self.cancel)?;
+        let elsewhere = self.elsewhere(&listing, &known, &unlistable);
+        report.findings.extend(elsewhere);
+
+        let stars = match self.depth {
+            Depth::Quick => None,
+            Depth::Records | Depth::Deep => {
+                let (stars, findings) = users::stars(self.db)?;
+                report.findings.extend(findings);
+                Some(stars)
+            }
+        };
+        let unroutable: HashSet<&str> = listing.misrouted.iter().map(|found| found.repo.as_str()).collect();
+        let mut names: Vec<&str> =
+            listing.repos.iter().map(String::as_str).filter(|name| self.concerns(name)).collect();
+        names.sort_unstable();
+        report.listed = names.len();
+        names.retain(|name| !unroutable.contains(name));
+        let reached = self.check(&names, stars.as_ref(), report)?;
+        if let Some(reached) = reached.filter(|_| self.repos.is_none() && unroutable.is_empty()) {
+            self.orphans(&reached, &known, &names, report)?;
+        }
+        self.forget(&names, report);
+
+        if let Some(finding) = self.stamp.premature(&report.findings) {
+            report.findings.push(finding);
+        }
+        let forced = self.stamp_is_current();
+        report
+            .findings
+            .iter_mut()
+            .filter(|finding| finding.repair.is_none())
+            .for_each(|finding| finding.settle_repair(forced));
+        Ok(())
+    }
+
+    /// Whether `metactl walk` would find nothing to do.
+    pub(crate) fn stamp_is_current(&self) -> bool {
+        self.stamp.is_current()
+    }
+
+    fn concerns(&self, repo: &str) -> bool {
+        self.repos.is_none_or(|globs| globs.is_match(repo))
+    }
+
+    /// Repos that are not where zot's walk looks.
+    fn elsewhere(
+        &self,
+        listing: &crate::storage::routing::Listing,
+        known: &[String],
+        unlistable: &[String],
+    ) -> Vec<Finding> {
+        let listed: HashSet<&str> = listing.repos.iter().map(String::as_str).collect();
+        let hidden: BTreeSet<&str> = unlistable.iter().map(String::as_str).collect();
+        let mut findings = Vec::new();
+        for name in hidden.iter().filter(|name| self.concerns(name) && !listed.contains(**name)) {
+            let finding = Finding::new(Id::RepoUnlistable).repo(name);
+            findings.push(finding.found("a part of its name ends in blobs, .sync or .uploads; push it under another"));
+        }
+        for name in known.iter().filter(|name| self.concerns(name)) {
+            if !listed.contains(name.as_str()) && !hidden.contains(name.as_str()) {
+                findings.push(Finding::new(Id::RepoGone).repo(name).expected("in storage").found("not in storage"));
+            }
+        }
+        for found in listing.misrouted.iter().filter(|found| self.concerns(&found.repo)) {
+            let finding = Finding::new(Id::RepoUnroutable).repo(&found.repo);
+            findings
+                .push(finding.expected(format!("in {}", found.routed_to)).found(format!("in {}", found.listed_from)));
+        }
+        findings
+    }
+
+    /// Check the repos that need it. Returns the keys of all digests they name, unless a repo could not be read.
+    fn check(
+        &self,
+        names: &[&str],
+        stars: Option<&HashMap<String, i32>>,
+        report: &mut Report,
+    ) -> Result<Option<Reached>, VerifyError> {
+        self.progress.begin(Phase::Verify, names.len() as u64);
+        let reached = Mutex::new(Some(Reached::default()));
+        let due = self.due(names, stars, &reached)?;
+        report.unchanged = names.len() - due.len();
+        report.checked = due.len();
+        let shared = Shared {
+            verify: self,
+            reached: &reached,
+            report: Mutex::new(report),
+            memories: Mutex::default(),
+            failed: Mutex::new(None),
+        };
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for _ in 0..self.jobs.clamp(1, due.len().max(1)) {
+                threads.spawn(|| {
+                    while let Some(name) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if self.cancel.is_cancelled() || lock(&shared.failed).is_some() {
+                            return;
+                        }
+                        self.progress.reading(name);
+                        shared.done(name, repo::check(self, name, stars));
+                    }
+                });
+            }
+        });
+        self.progress.end();
+        shared.remember(true);
+        if let Some(error) = lock(&shared.failed).take() {
+            return Err(error);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(VerifyError::Cancelled);
+        }
+        Ok(lock(&reached).take())
+    }
+
+    /// The repos that changed since they were verified, and the sample of the others.
+    fn due<'n>(
+        &self,
+        names: &[&'n str],
+        stars: Option<&HashMap<String, i32>>,
+        reached: &Mutex<Option<Reached>>,
+    ) -> Result<Vec<&'n str>, VerifyError> {
+        let Some(state) = self.state.filter(|_| !self.full) else { return Ok(names.to_vec()) };
+        let outcomes = parallel(names, self.jobs, |name| {
+            if self.cancel.is_cancelled() {
+                return Err(VerifyError::Cancelled);
+            }
+            let Some(memory) = state.repo(name) else { return Ok(None) };
+            let stars = stars.map(|stars| stars.get(*name).copied().unwrap_or_default());
+            let unchanged = self.unchanged(name, &memory, stars)?;
+            if unchanged && let Some(reached) = &mut *lock(reached) {
+                reached.extend(&memory.digests);
+            }
+            Ok(unchanged.then_some(memory.verified_at))
+        });
+        let (mut due, mut unchanged) = (Vec::new(), Vec::new());
+        let order = RandomState::new();
+        for (name, outcome) in names.iter().zip(outcomes) {
+            match outcome? {
+                Some(at) => unchanged.push((at, order.hash_one(name), *name)),
+                None => due.push(*name),
+            }
+        }
+        // Those verified longest ago, in random order: a share of P % covers everything in 100 / P runs.
+        unchanged.sort_unstable();
+        let (sample, rest) = unchanged.split_at_checked(self.sample_size(unchanged.len())).unwrap_or((&unchanged, &[]));
+        due.extend(sample.iter().map(|(_, _, name)| *name));
+        rest.iter().for_each(|_| self.progress.repo_done(0, 0));
+        Ok(due)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "repo counts are far below 2^52"
+    )]
+    fn sample_size(&self, unchanged: usize) -> usize {
+        (unchanged as f64 * self.sample.unwrap_or_default() / 100.0).ceil() as usize
+    }
+
+    fn unchanged(&self, name: &str, memory: &RepoMemory, stars: Option<i32>) -> Result<bool, VerifyError> {
+        if memory.depth < self.depth || self.stores.stat_index(name).ok().as_ref() != Some(&memory.index) {
+            return Ok(false);
+        }
+        // What cannot be read is for the check to report.
+        match self.db.repo(name) {
+            Ok(records) if records_hash(&records) == memory.records_hash => {}
+            Ok(_) | Err(MetaDbError::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if self.depth == Depth::Quick {
+            return Ok(true);
+        }
+        let digests: Vec<&str> = memory.digests.iter().map(String::as_str).collect();
+        match self.db.images(&digests) {
+            Ok(images) => Ok(images_hash(stars, images.iter().map(Option::as_deref)) == memory.images_hash),
+            Err(MetaDbError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Image records that nothing reaches.
+    fn orphans(
+        &self,
+        reached: &Reached,
+        known: &[String],
+        listed: &[&str],
+        report: &mut Report,
+    ) -> Result<(), VerifyError> {
+        if self.depth == Depth::Quick {
+            return Ok(());
+        }
+        // Repos that storage no longer lists still have their images until they are removed themselves.
+        let listed: HashSet<&str> = listed.iter().copied().collect();
+        let mut kept = Reached::default();
+        for name in known.iter().filter(|name| !listed.contains(name.as_str())) {
+            let Ok(state) = self.db.repo(name) else { return Ok(()) };
+            let Ok(meta) = prost::Message::decode(state.meta.as_deref().unwrap_or_default()) else { return Ok(()) };
+            let meta: crate::records::proto::RepoMeta = meta;
+            kept.extend(meta.statistics.keys().chain(meta.tags.values().map(|tag| &tag.digest)));
+        }
+        self.db.image_digests(&mut |digest| {
+            if !reached.contains(digest) && !kept.contains(digest) {
+                report.findings.push(Finding::new(Id::OrphanImage).digest(digest).found("no repo names it"));
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Forget repos that are no longer there.
+    fn forget(&self, names: &[&str], report: &mut Report) {
+        let Some(state) = self.state.filter(|_| self.repos.is_none()) else { return };
+        let listed: HashSet<&str> = names.iter().copied().collect();
+        let outcome = state.repo_names().and_then(|known| {
+            let gone: Vec<(String, Option<RepoMemory>)> =
+                known.into_iter().filter(|name| !listed.contains(name.as_str())).map(|name| (name, None)).collect();
+            if gone.is_empty() { Ok(()) } else { state.update(&gone, true) }
+        });
+        note(report, outcome);
+    }
+}
+
+fn note(report: &mut Report, outcome: Result<(), StateError>) {
+    if let Err(error) = outcome {
+        report.state_problem = Some(crate::walk::chain(&error));
+    }
+}
+
+/// What the threads share.
+struct Shared<'a, 'v> {
+    verify: &'a Verify<'v>,
+    reached: &'a Mutex<Option<Reached>>,
+    report: Mutex<&'a mut Report>,
+    memories: Mutex<Vec<(String, Option<RepoMemory>)>>,
+    failed: Mutex<Option<VerifyError>>,
+}
+
+impl Shared<'_, '_> {
+    fn done(&self, name: &str, outcome: Result<repo::Seen, VerifyError>) {
+        let seen = match outcome {
+            Ok(seen) => seen,
+            Err(error) => {
+                lock(&self.failed).get_or_insert(error);
+                return;
+            }
+        };
+        self.verify.progress.repo_done(seen.manifests, seen.bytes);
+        {
+            let mut reached = lock(self.reached);
+            match (&mut *reached, seen.readable) {
+                (Some(reached), true) => reached.extend(&seen.digests),
+                (reached, _) => *reached = None,
+            }
+        }
+        {
+            let mut report = lock(&self.report);
+            report.findings.extend(seen.findings);
+            report.manifests += seen.manifests;
+            report.bytes += seen.bytes;
+        }
+        if self.verify.state.is_some() {
+            let full = {
+                let mut memories = lock(&self.memories);
+                memories.push((name.to_owned(), seen.memory));
+                memories.len() >= REMEMBER_BATCH
+            };
+            if full {
+                self.remember(false);
+            }
+        }
+    }
+
+    fn remember(&self, last: bool) {
+        let Some(state) = self.verify.state else { return };
+        let memories = std::mem::take(&mut *lock(&self.memories));
+        if !memories.is_empty() {
+            note(&mut lock(&self.report), state.update(&memories, last));
+        }
+    }
+}
+
+/// A poisoned lock means that another thread panicked, and that panic is passed on anyway.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

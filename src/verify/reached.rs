@@ -1,0 +1,30 @@
+//! Which digests are reached: all that verify keeps of every image of a registry.
+
+use std::collections::HashSet;
+
+/// A set of digests, 16 bytes each: what collides hides an orphan, which hurts nobody.
+#[derive(Debug, Default)]
+pub struct Reached(HashSet<u128>);
+
+impl Reached {
+    /// Add digests.
+    pub fn extend<'d>(&mut self, digests: impl IntoIterator<Item = &'d String>) {
+        self.0.extend(digests.into_iter().map(|digest| Self::key(digest)));
+    }
+
+    /// Whether a digest is in it.
+    #[must_use]
+    pub fn contains(&self, digest: &str) -> bool {
+        self.0.contains(&Self::key(digest))
+    }
+
+    fn key(digest: &str) -> u128 {
+        let hex = digest.split_once(':').and_then(|(_, hex)| hex.get(..32));
+        hex.and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_else(|| {
+            // Not a digest that zot accepts: any stable key will do.
+            digest
+                .bytes()
+                .fold(0xcbf2_9ce4_8422_2325, |key: u128, byte| (key ^ u128::from(byte)).wrapping_mul(0x100_0000_01b3))
+        })
+    }
+}

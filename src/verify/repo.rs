@@ -1,0 +1,421 @@
+//! One repo: how deep to look, and what to make of what is seen.
+//!
+//! The shallower depths look at records alone. Where these raise a suspicion, the repo's documents are read and judged
+//! as `--deep` would, because only they tell a lost record from a lost blob and an image from a signature; so a finding
+//! means the same at every depth. A repo with findings is looked at again if it may just have been changed: a running
+//! zot writes storage first and its metaDB a moment later.
+
+use super::aggregates::Aggregates;
+use super::findings::{Finding, Id};
+use super::records::{Records, unknown};
+use super::source::{self, Index, Listed};
+use super::{Depth, Verify, VerifyError, compare, push_times, quick};
+use crate::metadb::MetaDbError;
+use crate::oci::time::Time;
+use crate::records::fold::{Entry, RepoEntries};
+use crate::records::image::ImageEntry;
+use crate::records::wire::Record;
+use crate::records::{RepoState, proto};
+use crate::state::RepoMemory;
+use crate::storage::{ImageStore as _, IndexStat, StorageError};
+use crate::walk::chain;
+use jiff::{SignedDuration, Timestamp};
+use prost::Message as _;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+/// Times this far in the future are no mere difference between two clocks.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+/// What changed this recently may still be on its way from storage to the metaDB.
+const RECENT: SignedDuration = SignedDuration::from_secs(10);
+/// How often a repo that keeps changing is looked at again.
+const LOOKS: u32 = 4;
+/// Pause before another look.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What came out of one repo.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Digests that the repo lists or its tags name: image records of others are orphans.
+    pub digests: Vec<String>,
+    /// Whether `digests` is all of them.
+    pub readable: bool,
+    /// Manifests and indexes read.
+    pub manifests: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What to remember, if nothing is wrong.
+    pub memory: Option<RepoMemory>,
+}
+
+/// One look at a repo.
+struct Look<'a> {
+    verify: &'a Verify<'a>,
+    repo: &'a str,
+    state: &'a RepoState,
+    stat: &'a IndexStat,
+    text: &'a [u8],
+    /// How many users starred it; `None` if that was not counted.
+    stars: Option<i32>,
+}
+
+/// Check one repo that storage lists. `stars`: how many users starred each repo.
+///
+/// # Errors
+/// If the metaDB cannot be asked any more, or when asked to stop.
+pub fn check(verify: &Verify<'_>, repo: &str, stars: Option<&HashMap<String, i32>>) -> Result<Seen, VerifyError> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let before = (verify.stores.stat_index(repo), records(verify, repo)?);
+        let seen = look(verify, repo, &before, stars)?;
+        if seen.findings.is_empty() || looks == LOOKS {
+            return Ok(finish(seen));
+        }
+        let recent = |stat: &IndexStat| Timestamp::now().duration_since(stat.mtime).abs() < RECENT;
+        let again = match (&before.0, verify.stores.stat_index(repo)) {
+            (Ok(then), Ok(now)) => *then != now || looks == 1 && recent(&now),
+            (Err(_), Err(_)) => false,
+            _ => true,
+        } || records(verify, repo)? != before.1;
+        if !again {
+            return Ok(finish(seen));
+        }
+        if verify.cancel.is_cancelled() {
+            return Err(VerifyError::Cancelled);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn finish(mut seen: Seen) -> Seen {
+    if !seen.findings.is_empty() {
+        seen.memory = None;
+    }
+    seen
+}
+
+/// A repo's records; what the file no longer holds intact is text.
+fn records(verify: &Verify<'_>, repo: &str) -> Result<Result<RepoState, String>, VerifyError> {
+    match verify.db.repo(repo) {
+        Ok(state) => Ok(Ok(state)),
+        Err(error @ MetaDbError::Damaged { .. }) => Ok(Err(chain(&error))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+type Before = (Result<IndexStat, StorageError>, Result<RepoState, String>);
+
+fn look(
+    verify: &Verify<'_>,
+    repo: &str,
+    (stat, state): &Before,
+    stars: Option<&HashMap<String, i32>>,
+) -> Result<Seen, VerifyError> {
+    let mut seen = Seen::default();
+    let unreadable = |found: String| Finding::new(Id::IndexUnreadable).repo(repo).reference("index.json").found(found);
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => {
+            seen.findings.push(Finding::new(Id::RecordUndecodable).repo(repo).reference("RepoMeta").found(error));
+            &RepoState::default()
+        }
+    };
+    let stat = match stat {
+        Ok(stat) => stat,
+        Err(error) => {
+            seen.findings.push(unreadable(chain(error)));
+            return Ok(seen);
+        }
+    };
+    let text = match verify.stores.read_index(repo) {
+        Ok(text) => text,
+        Err(error) => {
+            seen.findings.push(unreadable(chain(&error)));
+            return Ok(seen);
+        }
+    };
+    seen.bytes = text.len() as u64;
+    let damaged = !seen.findings.is_empty();
+    let stars = stars.map(|stars| stars.get(repo).copied().unwrap_or_default());
+    let look = Look { verify, repo, state, stat, text: &text, stars };
+    match source::listed(&text) {
+        Err(error) => seen.findings.push(unreadable(error.to_string())),
+        Ok(listed) => {
+            seen.readable = true;
+            look.judge(&listed, damaged, &mut seen)?;
+        }
+    }
+    look.times(&mut seen.findings);
+    for finding in &mut seen.findings {
+        finding.repo = Some(repo.to_owned());
+    }
+    look.settle(&mut seen.findings);
+    Ok(seen)
+}
+
+impl Look<'_> {
+    fn judge(&self, listed: &[Listed], damaged: bool, seen: &mut Seen) -> Result<(), VerifyError> {
+        let depth = self.verify.depth;
+        let meta = match self.state.meta.as_deref().map(proto::RepoMeta::decode).transpose() {
+            Ok(meta) => meta,
+            Err(_) => {
+                let finding = Finding::new(Id::RecordUndecodable).reference("RepoMeta");
+                seen.findings.push(finding.found("RepoMeta cannot be decoded"));
+                // Nobody knows which images its tags still name.
+                seen.readable = false;
+                return self.storage_alone(listed, seen).map(drop);
+            }
+        };
+        if damaged {
+            seen.readable = false;
+            return self.storage_alone(listed, seen).map(drop);
+        }
+        seen.digests = listed.iter().map(|found| found.digest.clone()).collect();
+        seen.digests.extend(meta.iter().flat_map(|meta| meta.tags.values()).map(|tag| tag.digest.clone()));
+        seen.digests.retain(|digest| !digest.is_empty());
+        seen.digests.sort_unstable();
+        seen.digests.dedup();
+        let Some(meta) = meta else {
+            // Nothing to record, no record: an empty repo.
+            let images = match depth {
+                Depth::Quick | Depth::Records => listed.iter().any(Listed::usable),
+                Depth::Deep => self.storage_alone(listed, seen)?,
+            };
+            if images {
+                seen.findings.push(Finding::new(Id::RepoMissing).expected("recorded").found("no RepoMeta record"));
+            }
+            seen.memory = Some(self.remember(depth, &seen.digests, &BTreeMap::new()));
+            return Ok(());
+        };
+        let judged = Judged { look: self, listed, meta: &meta };
+        match depth {
+            Depth::Quick if quick::agrees(&meta, listed) => {
+                seen.memory = Some(self.remember(depth, &seen.digests, &BTreeMap::new()));
+                Ok(())
+            }
+            Depth::Quick | Depth::Deep => judged.with_storage(seen),
+            Depth::Records => {
+                if !quick::agrees(&meta, listed) || !judged.by_records(seen)? {
+                    judged.with_storage(seen)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&self, listed: &[Listed]) -> Result<source::Storage, VerifyError> {
+        let index = Index { stat: self.stat, text: self.text, listed };
+        let verify = self.verify;
+        source::read(verify.stores, self.repo, &index, verify.rules, verify.cancel).map_err(|_| VerifyError::Cancelled)
+    }
+
+    /// Judge storage by itself. Returns whether there is anything to record.
+    fn storage_alone(&self, listed: &[Listed], seen: &mut Seen) -> Result<bool, VerifyError> {
+        if self.verify.depth != Depth::Deep {
+            return Ok(listed.iter().any(Listed::usable));
+        }
+        let storage = self.read(listed)?;
+        seen.manifests = storage.read.manifests;
+        seen.bytes = storage.read.bytes;
+        seen.findings.extend(storage.problems);
+        Ok(!storage.read.entries.entries.is_empty())
+    }
+
+    /// Things in the future.
+    fn times(&self, findings: &mut Vec<Finding>) {
+        let limit = Timestamp::now().checked_add(SKEW).unwrap_or(Timestamp::MAX);
+        if self.stat.mtime > limit {
+            let finding = Finding::new(Id::ClockSkew).reference("index.json");
+            findings.push(finding.expected("a time that has come").found(self.stat.mtime.to_string()));
+        }
+        let recorded = self.state.last_updated();
+        if recorded > Time::from(limit) {
+            let found = super::aggregates::seconds(Some(recorded.into()));
+            let finding = Finding::new(Id::ClockSkew).reference("RepoLastUpdated");
+            findings.push(finding.expected("a time that has come").found(found));
+        }
+    }
+
+    /// Say whether zot's next walk would look at a repo that has drift, and what to do.
+    fn settle(&self, findings: &mut Vec<Finding>) {
+        let recorded = self.state.last_updated();
+        let hidden = !recorded.is_zero() && Time::from(self.stat.mtime) < recorded;
+        let drift = findings.iter().any(Finding::is_drift);
+        let missing = findings.iter().any(|finding| finding.id == Id::RepoMissing);
+        let times = |id| {
+            let recorded = (!recorded.is_zero()).then(|| super::aggregates::seconds(Some(recorded.into())));
+            let recorded = recorded.unwrap_or_else(|| "never".into());
+            Finding::new(id).repo(self.repo).found(format!("index of {}, records of {recorded}", self.stat.mtime))
+        };
+        if drift && hidden {
+            findings.push(times(Id::RepoHidden));
+        } else if drift && !missing {
+            findings.push(times(Id::RepoDue));
+        }
+        for finding in findings {
+            finding.settle_repair(hidden || self.verify.stamp_is_current());
+        }
+    }
+
+    /// What to remember of a repo that is as it should be.
+    fn remember(&self, depth: Depth, digests: &[String], images: &Images<'_>) -> RepoMemory {
+        RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, |digest| {
+            images.get(digest).and_then(Option::as_deref)
+        })
+    }
+}
+
+/// ImageMeta records by digest.
+type Images<'a> = BTreeMap<&'a str, Option<Vec<u8>>>;
+
+/// A repo whose RepoMeta could be decoded.
+struct Judged<'a> {
+    look: &'a Look<'a>,
+    listed: &'a [Listed],
+    meta: &'a proto::RepoMeta,
+}
+
+impl Judged<'_> {
+    fn images<'d>(&self, digests: &'d [String]) -> Result<Images<'d>, VerifyError> {
+        let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+        match self.look.verify.db.images(&digests) {
+            Ok(records) => Ok(digests.into_iter().zip(records).collect()),
+            // One bad page must not hide what the others say.
+            Err(MetaDbError::Damaged { .. }) => {
+                let one = |digest: &str| match self.look.verify.db.images(&[digest]) {
+                    Ok(mut records) => records.pop().flatten(),
+                    // No protobuf message: it is reported as a record that cannot be decoded.
+                    Err(_) => Some(vec![0xff]),
+                };
+                Ok(digests.into_iter().map(|digest| (digest, one(digest))).collect())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Judge by records alone. `false`: something is suspicious.
+    fn by_records(&self, seen: &mut Seen) -> Result<bool, VerifyError> {
+        let images = self.images(&seen.digests)?;
+        let Some(entries) = self.recorded_entries(&images) else { return Ok(false) };
+        let findings = self.compare(&entries, false, &BTreeSet::new(), &images);
+        if !findings.is_empty() || self.suspicious_push_times() {
+            return Ok(false);
+        }
+        seen.memory = Some(self.look.remember(Depth::Records, &seen.digests, &images));
+        Ok(true)
+    }
+
+    /// The index's images as their records have them; `None` if one is not recorded.
+    fn recorded_entries(&self, images: &Images<'_>) -> Option<RepoEntries> {
+        let signatures = quick::signature_digests(self.meta);
+        let mut entries = RepoEntries {
+            tags: self.listed.iter().map(|found| found.tag.clone()).filter(|tag| !tag.is_empty()).collect(),
+            ..RepoEntries::default()
+        };
+        for found in self.listed.iter().filter(|found| found.usable()) {
+            let counted = self.meta.statistics.contains_key(&found.digest);
+            let cosign = crate::records::signature::is_cosign_tag(&found.tag, false);
+            if signatures.contains(found.digest.as_str()) && (!counted || cosign) {
+                continue;
+            }
+            let record = images.get(found.digest.as_str())?.as_deref()?;
+            let record = proto::ImageMeta::decode(record).ok()?;
+            let entry = compare::entry(found.reference(), &found.digest, &record)?;
+            if source::is_index(&found.media_type) != (entry.media_type == crate::oci::INDEX) {
+                return None;
+            }
+            entries.entries.push(Entry::Image(Box::new(entry)));
+        }
+        Some(entries)
+    }
+
+    /// A few blobs of a cluster are enough to see whether it is one.
+    fn suspicious_push_times(&self) -> bool {
+        const SAMPLE: usize = 10;
+        let listed: BTreeSet<&str> = self.listed.iter().map(|found| found.digest.as_str()).collect();
+        let mut cluster = push_times::cluster(self.meta);
+        cluster.retain(|digest| listed.contains(digest));
+        cluster.truncate(SAMPLE);
+        let blobs = self.look.verify.stores.read_blobs(self.look.repo, &cluster);
+        let written = cluster.iter().zip(blobs).filter_map(|(digest, blob)| Some((*digest, blob.ok()?.mtime?.into())));
+        push_times::late(self.meta, &written.collect()).len() * 2 > cluster.len()
+    }
+
+    fn with_storage(&self, seen: &mut Seen) -> Result<(), VerifyError> {
+        let storage = self.look.read(self.listed)?;
+        seen.manifests = storage.read.manifests;
+        seen.bytes = storage.read.bytes;
+        let images = self.images(&seen.digests)?;
+        seen.findings.extend(storage.problems);
+        seen.findings.extend(self.compare(&storage.read.entries, true, &storage.bad, &images));
+        let pushed = storage.read.entries.entries.iter().filter_map(|entry| match entry {
+            Entry::Image(image) => Some((image.digest.as_str(), image.pushed?)),
+            Entry::Signature(_) => None,
+        });
+        seen.findings.extend(push_times::check(self.meta, &pushed.collect()));
+        seen.memory = Some(self.look.remember(Depth::Deep, &seen.digests, &images));
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        entries: &RepoEntries,
+        from_storage: bool,
+        bad: &BTreeSet<String>,
+        images: &Images<'_>,
+    ) -> Vec<Finding> {
+        let Look { verify, repo, state, stars, .. } = *self.look;
+        let (meta, listed, rules) = (self.meta, self.listed, verify.rules);
+        let mut findings = Vec::new();
+        let records = Records { repo, state, meta, listed, entries, from_storage, bad, rules };
+        findings.extend(records.tags());
+        findings.extend(records.image_records(images));
+        findings.extend(records.signature_records());
+        findings.extend(records.referrers());
+        findings.extend(state.meta.as_deref().and_then(|bytes| unknown(Record::RepoMeta, "RepoMeta", bytes)));
+        findings.extend(state.blobs.as_deref().and_then(|bytes| unknown(Record::RepoBlobs, "RepoBlobs", bytes)));
+        if let Some(stars) = stars.filter(|stars| *stars != meta.stars) {
+            findings.push(Finding::new(Id::StarsDiffer).expected(stars.to_string()).found(meta.stars.to_string()));
+        }
+        match state.blobs.as_deref().map(proto::RepoBlobs::decode).transpose() {
+            Err(_) => {
+                let finding = Finding::new(Id::RecordUndecodable).reference("RepoBlobs");
+                findings.push(finding.found("RepoBlobs cannot be decoded"));
+            }
+            Ok(blobs) => {
+                let known = |entry: &Entry| match entry {
+                    Entry::Image(image) => !lost(image, bad),
+                    Entry::Signature(_) => true,
+                };
+                // Images that were not read as they should be say nothing about sums.
+                let sound = RepoEntries {
+                    tags: entries.tags.clone(),
+                    entries: if bad.is_empty() {
+                        Vec::new()
+                    } else {
+                        entries.entries.iter().filter(|entry| known(entry)).cloned().collect()
+                    },
+                    partial: entries.partial,
+                };
+                let entries = if bad.is_empty() { entries } else { &sound };
+                let blobs = blobs.unwrap_or_default();
+                let unsure = !bad.is_empty() || entries.partial;
+                findings.extend(Aggregates { repo, state, meta, blobs: &blobs, entries, rules, unsure }.check());
+            }
+        }
+        findings
+    }
+}
+
+/// Whether the image or its config could not be used.
+fn lost(image: &ImageEntry, bad: &BTreeSet<String>) -> bool {
+    use crate::records::image::Content;
+    let config = match &image.content {
+        Content::Manifest { blobs, .. } => blobs.first().is_some_and(|(config, _)| bad.contains(config)),
+        Content::Index { .. } => false,
+    };
+    config || bad.contains(&image.digest)
+}

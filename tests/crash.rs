@@ -1,0 +1,282 @@
+//! A walk that is cut short at any write or sync: the file opens again and is sound, every repo is as it was or as it shall
+//! be, and the stamp is there only if all of it is.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use metactl::cancel::Cancel;
+use metactl::metadb::bolt::metadb::BoltWriter;
+use metactl::metadb::bolt::{Database, OpenOptions, Writer};
+use metactl::metadb::redb::RedbWriter;
+use metactl::metadb::{MetaDbError, MetaDbWriter, WriteToken};
+use metactl::walk::{WalkError, WalkReport};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use support::disk::{Disk, Fault};
+use support::driver::{Raw, check_bolt, dump_bolt, dump_redb};
+use support::equality::strict;
+use support::records::decode;
+use support::store::Repo;
+use support::walk::{STAMP, walk_with};
+
+/// The embedded drivers: a server is not a disk that could fail under us.
+type Driver = support::driver::Driver<'static>;
+
+const OLD_STAMP: &[u8] = b"v2.1.19+old|0123";
+const T0: i64 = 1_704_164_645_123_456_789;
+
+fn open(driver: Driver, disk: &Disk) -> Result<Box<dyn MetaDbWriter>, MetaDbError> {
+    let (token, path) = (WriteToken::for_writing_command(), Path::new("disk"));
+    Ok(match driver {
+        Driver::Bolt => {
+            let options = OpenOptions { create: true, ..OpenOptions::default() };
+            let writer = Writer::with_layer(path, Box::new(disk.clone()), &options)?;
+            Box::new(BoltWriter::with_writer(token, writer)?)
+        }
+        Driver::Redb => {
+            let db = redb::Builder::new().create_with_backend(disk.clone());
+            let db =
+                db.map_err(|error| MetaDbError::Io { action: "open", location: "disk".into(), source: error.into() })?;
+            Box::new(RedbWriter::with_database(token, path, db)?)
+        }
+        Driver::Redis(_) => unreachable!("only embedded drivers are crashed"),
+    })
+}
+
+fn walk(driver: Driver, root: &Path, disk: &Disk) -> Result<WalkReport, WalkError> {
+    walk_with(root, &mut *open(driver, disk)?, false)
+}
+
+/// The content, after checking that the file is sound. Done on a copy, because opening may repair.
+fn dump(driver: Driver, content: &[u8]) -> Raw {
+    let disk = Disk::new(content.to_vec(), Fault::None);
+    match driver {
+        Driver::Bolt => {
+            let db = Database::with_layer(Path::new("disk"), Box::new(disk)).unwrap();
+            let report = check_bolt(&db);
+            assert!(report.is_clean(), "{:?}", report.problems);
+            dump_bolt(&db)
+        }
+        Driver::Redb => {
+            let mut db = redb::Builder::new().create_with_backend(disk).unwrap();
+            db.check_integrity().unwrap();
+            dump_redb(&db)
+        }
+        Driver::Redis(_) => unreachable!("only embedded drivers are crashed"),
+    }
+}
+
+/// A small image, tagged; `text` makes it another one.
+fn push(root: &Path, name: &str, text: &str, mtime_ns: i64) {
+    let mut repo = Repo::new(root, name, mtime_ns);
+    let config = json!({"architecture": text, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).to_string();
+    let config_digest = repo.blob(config.as_bytes());
+    let layer = repo.blob(text.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len(),
+        },
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": text.len()}],
+    })
+    .to_string();
+    let digest = repo.blob(manifest.as_bytes());
+    let annotations = json!({"org.opencontainers.image.ref.name": "latest"});
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    repo.index(&[
+        json!({"mediaType": media_type, "digest": digest, "size": manifest.len(), "annotations": annotations}),
+    ]);
+}
+
+/// Without the instants of one run or another.
+fn timeless(raw: &Raw, before: &Raw) -> Value {
+    strict(&decode(raw), &decode(before))
+}
+
+struct Scene {
+    driver: Driver,
+    root: tempfile::TempDir,
+    /// The metaDB file before the walk.
+    before: Vec<u8>,
+    old: Raw,
+    new: Raw,
+    /// Writes and syncs of an undisturbed walk.
+    operations: usize,
+}
+
+impl Scene {
+    /// A stamped metaDB of three repos, of which one changes, one stays and one goes; two are new.
+    fn changing(driver: Driver) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["changed", "gone/away", "same"] {
+            push(root.path(), name, &format!("first {name}"), T0);
+        }
+        let disk = Disk::new(Vec::new(), Fault::None);
+        assert!(walk(driver, root.path(), &disk).unwrap().complete());
+        open(driver, &disk).unwrap().set_stamp(Some(STAMP.as_bytes()), Some(OLD_STAMP)).unwrap();
+        std::fs::remove_dir_all(root.path().join("gone")).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        push(root.path(), "changed", "second", i64::try_from(now.as_nanos()).unwrap());
+        push(root.path(), "new", "third", T0);
+        push(root.path(), "new/nested", "fourth", T0);
+        // The index of the changed repo is a few milliseconds from the future; the walks begin after that.
+        std::thread::sleep(Duration::from_millis(20));
+        Self::ready(driver, root, disk.content())
+    }
+
+    /// No metaDB yet.
+    fn fresh(driver: Driver) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        push(root.path(), "one", "1", T0);
+        push(root.path(), "two", "2", T0);
+        Self::ready(driver, root, Vec::new())
+    }
+
+    fn ready(driver: Driver, root: tempfile::TempDir, before: Vec<u8>) -> Self {
+        let disk = Disk::new(before.clone(), Fault::None);
+        let report = walk(driver, root.path(), &disk).unwrap();
+        assert!(report.complete() && report.parsed > 1, "{report:?}");
+        let old = if before.is_empty() { Raw::default() } else { dump(driver, &before) };
+        let new = dump(driver, &disk.content());
+        Self { driver, root, before, old, new, operations: disk.operations() }
+    }
+
+    fn run(&self, fault: Fault) -> (Disk, Result<WalkReport, WalkError>) {
+        let disk = Disk::new(self.before.clone(), fault);
+        let result = walk(self.driver, self.root.path(), &disk);
+        (disk, result)
+    }
+
+    /// Every repo whole, old or new; the stamp only with all of them. Returns whether all is new.
+    fn judge(&self, state: &Raw) -> bool {
+        let (old, new, got) =
+            (timeless(&self.old, &self.old), timeless(&self.new, &self.old), timeless(state, &self.old));
+        let mut all_new = true;
+        for repo in ["changed", "gone/away", "same", "new", "new/nested", "one", "two"] {
+            let records = |db: &Value| [db["RepoMeta"].get(repo).cloned(), db["RepoBlobsMeta"].get(repo).cloned()];
+            let (is_old, is_new) = (records(&got) == records(&old), records(&got) == records(&new));
+            assert!(is_old || is_new, "{repo} is half written: {:?}", records(&got));
+            let seen = |raw: &Raw| raw.get("RepoLastUpdated", repo).map(<[u8]>::to_vec);
+            let unseen = is_old && seen(state) == seen(&self.old);
+            let settled = is_new && seen(state).is_some() == seen(&self.new).is_some();
+            assert!(unseen || settled, "{repo}: records and the time of their making disagree");
+            if is_new && let Some(tag) = got["RepoMeta"][repo]["Tags"]["latest"]["Digest"].as_str() {
+                assert_eq!(got["ImageMeta"][tag], new["ImageMeta"][tag], "{repo}");
+            }
+            all_new &= is_new;
+        }
+        match state.get("Version", "FastRestartStamp") {
+            Some(stamp) if stamp == STAMP.as_bytes() => assert!(all_new, "stamped too early"),
+            Some(stamp) => {
+                assert_eq!(stamp, OLD_STAMP);
+                assert_eq!(state, &self.old, "something changed while the old stamp stood");
+            }
+            None => {}
+        }
+        all_new
+    }
+
+    /// From whatever a crash left, the next walk gets to where the undisturbed one got.
+    fn recovers(&self, content: Vec<u8>) {
+        let disk = Disk::new(content, Fault::None);
+        let report = walk(self.driver, self.root.path(), &disk).unwrap();
+        assert!(report.complete(), "{report:?}");
+        let state = dump(self.driver, &disk.content());
+        assert!(self.judge(&state));
+        assert_eq!(state.get("Version", "FastRestartStamp"), Some(STAMP.as_bytes()));
+    }
+
+    fn survives_a_crash_at_every_step(&self) {
+        assert!(self.operations > 10, "{}", self.operations);
+        for at in 0..self.operations {
+            let (disk, _) = self.run(Fault::DeadFrom(at));
+            for content in disk.after_a_crash() {
+                // Before the file has come to be there is nothing to look at, but a walk must be able to begin.
+                if !self.before.is_empty() {
+                    self.judge(&dump(self.driver, &content));
+                }
+                self.recovers(content);
+            }
+        }
+    }
+
+    fn survives_one_failure_at_every_step(&self) {
+        for at in 0..self.operations {
+            let (disk, result) = self.run(Fault::Only(at));
+            let content = disk.content();
+            if self.before.is_empty() && result.is_err() {
+                self.recovers(content);
+                continue;
+            }
+            let state = dump(self.driver, &content);
+            let all_new = self.judge(&state);
+            let stamped = state.get("Version", "FastRestartStamp") == Some(STAMP.as_bytes());
+            if let Ok(report) = result
+                && report.complete()
+            {
+                assert!(all_new, "step {at}: a walk that says it is complete is not");
+            } else {
+                assert!(!stamped, "step {at}: stamped after a failure");
+            }
+            self.recovers(content);
+        }
+    }
+}
+
+#[test]
+fn bolt_survives_a_crash_at_every_step() {
+    Scene::changing(Driver::Bolt).survives_a_crash_at_every_step();
+}
+
+#[test]
+fn a_new_bolt_file_survives_a_crash_at_every_step() {
+    Scene::fresh(Driver::Bolt).survives_a_crash_at_every_step();
+}
+
+#[test]
+fn bolt_survives_one_failure_at_every_step() {
+    Scene::changing(Driver::Bolt).survives_one_failure_at_every_step();
+    Scene::fresh(Driver::Bolt).survives_one_failure_at_every_step();
+}
+
+#[test]
+fn redb_survives_a_crash_at_every_step() {
+    Scene::changing(Driver::Redb).survives_a_crash_at_every_step();
+}
+
+#[test]
+fn redb_survives_one_failure_at_every_step() {
+    Scene::changing(Driver::Redb).survives_one_failure_at_every_step();
+}
+
+/// redb refuses a file whose making was cut short, so metactl makes it under another name.
+#[test]
+fn a_new_redb_file_is_there_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Driver::Redb.place(dir.path());
+    let open = || place.open_writer(WriteToken::for_writing_command(), Duration::from_secs(1), &Cancel::default());
+    drop(open().unwrap());
+    assert_eq!(Driver::Redb.dump(dir.path()), Raw::new_metadb());
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["meta.redb"]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.location()).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    // An empty file is none.
+    std::fs::write(place.location(), b"").unwrap();
+    assert!(matches!(place.open(&Cancel::default()), Err(MetaDbError::Absent { .. })));
+    drop(open().unwrap());
+    assert_eq!(Driver::Redb.dump(dir.path()), Raw::new_metadb());
+
+    // A database without tables becomes a metaDB; whatever else is there is left alone.
+    std::fs::remove_file(place.location()).unwrap();
+    drop(redb::Database::create(place.location()).unwrap());
+    drop(open().unwrap());
+    assert_eq!(Driver::Redb.dump(dir.path()), Raw::new_metadb());
+    for other in [b"x".repeat(5000), vec![0; 5000]] {
+        std::fs::write(place.location(), &other).unwrap();
+        assert!(matches!(open(), Err(MetaDbError::Damaged { .. })));
+        assert_eq!(std::fs::read(place.location()).unwrap(), other);
+    }
+}

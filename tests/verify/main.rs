@@ -1,0 +1,17 @@
+//! `verify`: what is planted is found, what zot leaves is clean, and nothing is written.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod encode;
+mod faults;
+mod output;
+mod planted;
+mod plants;
+mod readonly;
+mod recorded;
+mod run;
+mod runtime;
+mod state;
+mod world;

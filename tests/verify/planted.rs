@@ -1,0 +1,200 @@
+//! Each plant is found exactly, at each depth that promises it, and goes away by the commands that its findings name.
+
+use super::plants::{Plant, plants};
+use super::run::DEPTHS;
+use super::support::driver::{Driver, Raw};
+use super::support::equality::differences;
+use super::support::records::decode;
+use super::world::World;
+use metactl::verify::{Depth, Report, Severity};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+fn ids(report: &Report) -> Vec<&'static str> {
+    let mut ids: Vec<&str> = report.findings.iter().map(|found| found.id.text()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn code(report: &Report) -> i32 {
+    match report.worst() {
+        None | Some(Severity::Info) => 0,
+        Some(Severity::Warning) => 1,
+        Some(Severity::Critical) => 2,
+    }
+}
+
+/// What a repair may change in the repo that it repairs: times that only its own run knows.
+fn timeless(state: &Raw) -> Value {
+    fn drop_times(value: &mut Value) {
+        if let Some(members) = value.as_object_mut() {
+            ["TaggedTimestamp", "PushTimestamp", "LastPullTimestamp", "Date"]
+                .iter()
+                .for_each(|key| drop(members.remove(*key)));
+            members.values_mut().for_each(drop_times);
+        }
+        value.as_array_mut().into_iter().flatten().for_each(drop_times);
+    }
+    let mut state = decode(state);
+    state["Version"] = json!({});
+    state["RepoBlobsMeta"]["<bucket>RepoLastUpdated"] = json!({});
+    drop_times(&mut state);
+    state
+}
+
+/// Findings before, and after the repairs that they name.
+fn repair(world: &World, plant: &Plant, before: &Raw) -> Vec<String> {
+    let found = world.verify(Depth::Deep);
+    let commands: BTreeSet<String> = found.findings.iter().filter_map(|found| found.repair.clone()).collect();
+    let mut problems = Vec::new();
+    if commands.is_empty() {
+        return vec!["no finding names a repair".into()];
+    }
+    for command in &commands {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        let output = world.metactl(&words);
+        if !output.status.success() {
+            problems.push(format!("{command}: {output:?}"));
+        }
+    }
+    for depth in DEPTHS {
+        // Images of a deleted tag stay, as in zot; and no walk can tell the stars of a repo whose records were lost.
+        let stays = |id: &str| match id {
+            "orphan-image" => !plant.deep.contains(&id),
+            "stars-differ" => plant.deep.contains(&"repo-missing"),
+            _ => id == "fast-restart-off",
+        };
+        let left: Vec<&str> = ids(&world.verify(depth)).into_iter().filter(|id| !stays(id)).collect();
+        if !left.is_empty() {
+            problems.push(format!("after {commands:?} {} still finds {left:?}", depth.word()));
+        }
+    }
+    let after = world.raw();
+    // Storage itself changed in these; then the records must, too.
+    let told: BTreeSet<&str> = plant.deep.iter().copied().collect();
+    let elsewhere = ["behind the back", "repo nobody knows", "repos nobody knows", "repo removed", "without its index"];
+    if !elsewhere.iter().any(|words| plant.name.contains(words)) {
+        let lost_stars = told.contains("repo-missing");
+        let (mut wanted, mut got) = (timeless(&world.healthy), timeless(&after));
+        if lost_stars {
+            for state in [&mut wanted, &mut got] {
+                state["RepoMeta"]["alpine"]["Stars"] = json!(null);
+            }
+        }
+        if told.contains("orphan-image") {
+            got["ImageMeta"] = json!({});
+            wanted["ImageMeta"] = json!({});
+        }
+        problems.extend(differences(&wanted, &got).into_iter().map(|line| format!("changed by the repair: {line}")));
+    }
+    for (bucket, records) in &before.0 {
+        for (key, value) in records {
+            let other_repo = bucket.starts_with("Repo") && key != b"alpine";
+            let told = ["repo removed", "without its index", "everything deleted"]
+                .iter()
+                .any(|words| plant.name.contains(words));
+            // Only the two commands that are about everything may touch the times of other repos.
+            let whole = commands.iter().any(|command| command.ends_with("--force")) && bucket == "RepoLastUpdated";
+            if (other_repo || bucket.starts_with("User")) && !told && !whole && after.0[bucket].get(key) != Some(value)
+            {
+                problems.push(format!("{bucket} {} changed", String::from_utf8_lossy(key)));
+            }
+        }
+    }
+    problems
+}
+
+fn try_plant(plant: &Plant, driver: Driver<'static>) -> Vec<String> {
+    let mut world = World::new(driver);
+    (plant.spoil)(&mut world);
+    world.write_config();
+    let before = world.raw();
+    let mut problems = Vec::new();
+    for (depth, wanted) in DEPTHS.into_iter().zip([&plant.quick, &plant.default, &plant.deep]) {
+        let report = world.verify(depth);
+        if ids(&report) != *wanted {
+            problems.push(format!(
+                "{}: {:?} instead of {wanted:?}: {:#?}",
+                depth.word(),
+                ids(&report),
+                report.findings
+            ));
+        }
+    }
+    // The same through the binary, at the depth that promises most.
+    let flag = if plant.quick.is_empty() { "--deep" } else { "--quick" };
+    let deep = world.verify(if flag == "--deep" { Depth::Deep } else { Depth::Quick });
+    let output = world.metactl(&["verify", flag, "--format", "json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let counts: Value = deep
+        .counts()
+        .into_iter()
+        .map(|(id, number)| (id.text().to_owned(), json!(number)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    if output.status.code() != Some(code(&deep)) || told["counts"] != counts {
+        problems.push(format!("binary: {:?}, {} instead of {}, {counts}", output.status, told["counts"], code(&deep)));
+    }
+    if world.raw() != before {
+        problems.push("verify changed the metaDB".into());
+    }
+    if plant.repairable {
+        problems.extend(repair(&world, plant, &before));
+    }
+    problems.into_iter().map(|problem| format!("{} ({driver:?}): {problem}", plant.name)).collect()
+}
+
+#[test]
+fn every_plant_is_found_and_repaired() {
+    let plants = plants();
+    assert!(plants.len() >= 60, "{}", plants.len());
+    let only = std::env::var("PLANT").ok();
+    let work: Vec<(&Plant, Driver)> = plants
+        .iter()
+        .filter(|plant| only.as_ref().is_none_or(|only| plant.name.contains(only.as_str())))
+        .flat_map(|plant| Driver::BOTH.map(|driver| (plant, driver)))
+        .collect();
+    let (next, problems) = (Mutex::new(work.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                loop {
+                    let Some((plant, driver)) = next.lock().unwrap().next() else { return };
+                    let found = try_plant(plant, *driver);
+                    problems.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    let problems = problems.into_inner().unwrap();
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn every_id_is_planted() {
+    let planted: BTreeSet<&str> = plants().iter().flat_map(|plant| plant.deep.clone()).collect();
+    // These need other stores or configs, and have tests of their own.
+    let elsewhere = ["metadb-unused", "repo-unroutable", "blob-unreadable"];
+    let missing: Vec<&str> = metactl::verify::Id::ALL
+        .iter()
+        .map(|id| id.text())
+        .filter(|id| !planted.contains(id) && !elsewhere.contains(id))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_healthy_registry_gives_no_findings() {
+    for driver in Driver::BOTH {
+        let world = World::new(driver);
+        for depth in DEPTHS {
+            let report = world.verify(depth);
+            assert!(report.findings.is_empty(), "{driver:?} {}: {:#?}", depth.word(), report.findings);
+        }
+        for flag in ["--quick", "-v", "--deep"] {
+            let output = world.metactl(&["verify", flag]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Nothing is written: not a byte, not a time, and no permission to write is needed.
+
+use super::run::{DEPTHS, Options, verify_stores};
+use super::support::driver::Driver;
+use super::support::store::{Repo, sha256};
+use super::world::{World, descriptor, image};
+use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
+use metactl::verify::Depth;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+
+/// Path → content hash, size, modification and change time of everything below `root`.
+fn everything(root: &Path) -> BTreeMap<PathBuf, (String, u64, i64, i64, i64)> {
+    let mut out = BTreeMap::new();
+    let mut queue = vec![root.to_owned()];
+    while let Some(path) = queue.pop() {
+        let stat = std::fs::symlink_metadata(&path).unwrap();
+        let hash = if stat.is_file() { sha256(&std::fs::read(&path).unwrap()) } else { String::new() };
+        if stat.is_dir() {
+            queue.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        out.insert(path, (hash, stat.size(), stat.mtime(), stat.mtime_nsec(), stat.ctime_nsec()));
+    }
+    out
+}
+
+#[test]
+fn storage_and_metadb_stay_as_they_are_byte_by_byte() {
+    for driver in Driver::BOTH {
+        let world = World::new(driver);
+        std::fs::remove_file(world.blob(&world.digests.v2)).unwrap();
+        world.meta("alpine", |meta| drop(meta.tags.remove("v1")));
+        let before = everything(&world.root());
+        for flag in ["--quick", "-v", "--deep"] {
+            let output = world.metactl(&["verify", flag, "--metrics-file", "metrics.prom"]);
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+        }
+        assert_eq!(everything(&world.root()), before, "{driver:?}");
+        assert!(std::fs::read_to_string(world.dir.path().join("metrics.prom")).unwrap().contains("id=\"tag-missing\""));
+    }
+}
+
+/// Root may write whatever the modes say; so, as root, a child gives up its rights first. Without root the modes alone
+/// must do.
+#[test]
+fn no_permission_to_write_is_needed() {
+    const NOBODY: u32 = 65534;
+    for driver in Driver::BOTH {
+        let world = World::new(driver);
+        let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for path in everything(world.dir.path()).keys() {
+            chmod(path, if path.is_dir() { 0o555 } else { 0o444 });
+        }
+        // The binary may live where nobody else can go.
+        let binary = world.dir.path().with_extension("metactl");
+        std::fs::copy(env!("CARGO_BIN_EXE_metactl"), &binary).unwrap();
+        let mut command = std::process::Command::new(&binary);
+        command.current_dir(&world.dir).env_clear().args(["--config", "config.json", "--no-state", "verify", "--deep"]);
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+            let mut probe = std::process::Command::new("/bin/sh");
+            probe.current_dir(&world.dir).uid(NOBODY).gid(NOBODY).args(["-c", "! test -w root && ! (: > root/probe)"]);
+            assert!(probe.stderr(std::process::Stdio::null()).status().unwrap().success(), "the child can write");
+        }
+        let output = command.output().unwrap();
+        std::fs::remove_file(&binary).unwrap();
+        for path in everything(world.dir.path()).keys() {
+            chmod(path, if path.is_dir() { 0o755 } else { 0o644 });
+        }
+        assert_eq!(output.status.code(), Some(0), "{driver:?} {output:?}");
+    }
+}
+
+#[test]
+fn verify_works_while_another_process_holds_the_lock() {
+    let world = World::new(Driver::Bolt);
+    let place = world.driver.place(&world.root());
+    let held = place.open_writer(
+        metactl::metadb::WriteToken::for_writing_command(),
+        std::time::Duration::from_secs(5),
+        &metactl::cancel::Cancel::default(),
+    );
+    let held = held.unwrap();
+    for flag in ["--quick", "-v", "--deep"] {
+        let output = world.metactl(&["verify", flag]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    drop(held);
+}
+
+#[test]
+fn repos_in_the_wrong_store_are_unroutable() {
+    for driver in Driver::BOTH {
+        let world = World::new(driver);
+        let sub = world.dir.path().join("sub");
+        let mut stray = Repo::new(&sub, "other/app", 1_704_067_200_000_000_000);
+        let (digest, _) = image(&mut stray, "stray", "amd64", 3);
+        stray.index(&[descriptor("application/vnd.oci.image.manifest.v1+json", &digest, Some("a"))]);
+        let local = |route: Option<&str>, root: &Path| StoreSpec {
+            route: route.map(str::to_owned),
+            kind: StoreKind::Local { root: root.to_owned() },
+        };
+        let stores = Stores::open(&[local(None, &world.root()), local(Some("/sub"), &sub)]).unwrap();
+        for depth in DEPTHS {
+            let report =
+                verify_stores(driver, &world.root(), &stores, Options { expected: &world.stamp, ..Options::at(depth) });
+            let ids: Vec<&str> = report.findings.iter().map(|found| found.id.text()).collect();
+            assert_eq!(ids, ["repo-unroutable"], "{report:?}");
+            assert_eq!(report.findings[0].repo.as_deref(), Some("other/app"));
+        }
+    }
+}
+
+#[test]
+fn an_unused_metadb_is_mentioned() {
+    let mut world = World::new(Driver::Bolt);
+    world.options.metadb_used = false;
+    let report = world.verify(Depth::Quick);
+    let ids: Vec<&str> = report.findings.iter().map(|found| found.id.text()).collect();
+    assert_eq!(ids, ["metadb-unused"]);
+    world.write_config();
+    let output = world.metactl(&["verify"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_unknown() {
+    let world = World::new(Driver::Bolt);
+    std::fs::write(world.root().join("meta.db"), b"not a metaDB at all").unwrap();
+    let code = |output: std::process::Output| output.status.code();
+    assert_eq!(code(world.metactl(&["verify"])), Some(2), "a damaged metaDB");
+    std::fs::remove_file(world.root().join("meta.db")).unwrap();
+    assert_eq!(code(world.metactl(&["verify"])), Some(3), "no metaDB");
+    std::fs::remove_dir_all(world.root()).unwrap();
+    assert_eq!(code(world.metactl(&["verify"])), Some(3), "no root");
+    std::fs::write(world.dir.path().join("config.json"), "{").unwrap();
+    assert_eq!(code(world.metactl(&["verify"])), Some(3), "no config");
+    assert_eq!(code(world.metactl(&["verify", "--quick", "--deep"])), Some(3), "usage");
+}

@@ -1,0 +1,365 @@
+//! What a running zot leaves is clean: random pushes, re-pushes, moved and deleted tags and untagged manifests, written to
+//! storage and to the metaDB as zot does it at run time (no reset, one reference at a time), with walks in between.
+
+use super::run::{Options, verify};
+use super::support::driver::{Driver, Raw};
+use super::support::model::Model;
+use super::support::store::{Repo, sha256, write_at};
+use super::world::descriptor;
+use metactl::cancel::Cancel;
+use metactl::oci::time::Time;
+use metactl::records::RepoState;
+use metactl::records::encode_time;
+use metactl::records::fold::{Clock, Entry, Rules};
+use metactl::records::proto::{BlobInfo, RepoBlobs, RepoLastUpdatedImage, RepoMeta};
+use metactl::verify::{Depth, Finding, Severity};
+use metactl::walk::read::read_repo;
+use proptest::prelude::*;
+use prost::Message as _;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const NOW: i64 = 1_704_067_200;
+
+/// What a client does. Numbers pick images, tags and subjects out of a few.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Push an image, with or without a tag.
+    Image { image: u8, tag: Option<u8> },
+    /// Push an index of some images (pushed or not), with or without a tag.
+    Index { children: Vec<u8>, tag: Option<u8> },
+    /// Attach an artifact, a notation signature or a sigstore bundle by subject.
+    Referrer { kind: u8, subject: u8 },
+    /// Sign by tag; signing again moves the tag.
+    Sign { subject: u8, round: u8 },
+    /// Delete a tag.
+    Untag { tag: u8 },
+    /// Delete an untagged manifest by digest, as garbage collection does.
+    Collect { pick: u8 },
+    /// zot restarts without fastRestart: it walks.
+    Walk,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let tag = || proptest::option::weighted(0.7, 0..3_u8);
+    let event = prop_oneof![
+        4 => (0..5_u8, tag()).prop_map(|(image, tag)| Event::Image { image, tag }),
+        2 => (proptest::collection::vec(0..5_u8, 1..3), tag()).prop_map(|(children, tag)| Event::Index { children, tag }),
+        2 => (0..4_u8, 0..5_u8).prop_map(|(kind, subject)| Event::Referrer { kind, subject }),
+        2 => (0..5_u8, 0..2_u8).prop_map(|(subject, round)| Event::Sign { subject, round }),
+        2 => (0..3_u8).prop_map(|tag| Event::Untag { tag }),
+        1 => any::<u8>().prop_map(|pick| Event::Collect { pick }),
+        1 => Just(Event::Walk),
+    ];
+    proptest::collection::vec(event, 1..25)
+}
+
+/// A repo and its records, side by side.
+struct Registry<'a> {
+    root: &'a Path,
+    repo: Repo,
+    list: Vec<Value>,
+    model: Model<'a>,
+    last_updated: Option<i64>,
+    now: i64,
+    /// Images that were deleted. Their signatures and referrers stay in storage and are forgotten by the metaDB; zot does
+    /// not notice when the image comes back, which is drift, so here it does not come back before a walk.
+    deleted: BTreeSet<String>,
+}
+
+fn clock() -> Clock {
+    let now = Time { seconds: NOW, nanos: 0 };
+    Clock { index_read: now, now }
+}
+
+fn config(image: u8) -> Value {
+    json!({"created": format!("2023-03-0{}T10:00:00Z", image + 1), "architecture": format!("arch{}", image % 3), "os": "linux"})
+}
+
+fn manifest(image: u8) -> Value {
+    json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(config(image).to_string().as_bytes()), "size": 100},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": sha256(&[image % 2]), "size": 10 + i64::from(image % 2)}],
+        "annotations": {"org.opencontainers.image.vendor": format!("vendor {}", image % 2)}})
+}
+
+fn digest(value: &Value) -> String {
+    sha256(value.to_string().as_bytes())
+}
+
+fn tag_of(descriptor: &Value) -> Option<&str> {
+    descriptor["annotations"]["org.opencontainers.image.ref.name"].as_str()
+}
+
+impl<'a> Registry<'a> {
+    fn new(root: &'a Path) -> Self {
+        let mut repo = Repo::new(root, "r", NOW * 1_000_000_000);
+        repo.write("index.json", br#"{"schemaVersion":2,"manifests":null}"#);
+        let model = Model::new("r", clock(), Rules::default());
+        Self { root, repo, list: Vec::new(), model, last_updated: None, now: NOW, deleted: BTreeSet::new() }
+    }
+
+    /// `index.json` as zot writes it: a moved tag, and an untagged manifest that gets a tag, go to the end.
+    fn list(&mut self, media_type: &str, digest: &str, tag: Option<&str>) {
+        let same = |found: &Value| found["digest"] == digest;
+        if self.list.iter().any(|found| same(found) && (tag.is_none() || tag_of(found) == tag)) {
+            return;
+        }
+        self.list.retain(|found| !(tag.is_some() && tag_of(found) == tag || same(found) && tag_of(found).is_none()));
+        self.list.push(descriptor(media_type, digest, tag));
+        self.write();
+    }
+
+    fn write(&mut self) {
+        self.now += 1;
+        let text = json!({"schemaVersion": 2, "manifests": self.list}).to_string();
+        write_at(&self.root.join("r/index.json"), text.as_bytes(), self.now * 1_000_000_000);
+    }
+
+    /// Storage first, then the metaDB.
+    fn push(&mut self, media_type: &str, content: &Value, tag: Option<&str>) {
+        if self.deleted.contains(&digest(content)) {
+            return;
+        }
+        let digest = self.repo.blob(content.to_string().as_bytes());
+        self.list(media_type, &digest, tag);
+        // What the library makes of the manifest alone; the model does the bookkeeping.
+        let alone = tempfile::tempdir().unwrap();
+        let mut copy = Repo::new(alone.path(), "r", NOW * 1_000_000_000);
+        copy.index(&[descriptor(media_type, &digest, tag)]);
+        std::fs::remove_dir_all(alone.path().join("r/blobs")).unwrap();
+        std::os::unix::fs::symlink(self.root.join("r/blobs"), alone.path().join("r/blobs")).unwrap();
+        let stores = super::support::walk::stores(alone.path());
+        let read = read_repo(&stores, "r", Rules::default(), 1, &Cancel::default()).unwrap();
+        for entry in &read.entries.entries {
+            match entry {
+                Entry::Image(image) => {
+                    self.model.set_repo_reference(image).unwrap();
+                    self.now += 1;
+                    self.last_updated = Some(self.now);
+                }
+                Entry::Signature(signature) => self.model.add_manifest_signature(signature).unwrap(),
+            }
+        }
+    }
+
+    fn delete(&mut self, reference: &str, digest: &str, by_tag: bool) {
+        self.deleted.insert(digest.to_owned());
+        let subject = std::fs::read(super::support::store::blob_path(self.root, "r", digest))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+            .and_then(|manifest| manifest["subject"]["digest"].as_str().map(str::to_owned));
+        self.list.retain(|found| if by_tag { tag_of(found) != Some(reference) } else { found["digest"] != digest });
+        self.write();
+        if let Some(signed) = self.signature_of(digest) {
+            self.edit(|meta, _| {
+                for list in meta.signatures.get_mut(&signed).into_iter().flat_map(|found| found.map.values_mut()) {
+                    list.list.retain(|found| found.signature_manifest_digest != digest);
+                }
+            });
+            return;
+        }
+        self.edit(|meta, blobs| remove_reference(meta, blobs, reference, digest, by_tag, subject.as_deref()));
+        self.now += 1;
+        self.last_updated = Some(self.now);
+    }
+
+    fn signature_of(&self, digest: &str) -> Option<String> {
+        let meta = RepoMeta::decode(self.model.meta.as_deref()?).ok()?;
+        let mut lists =
+            meta.signatures.iter().flat_map(|(signed, found)| found.map.values().map(move |list| (signed, list)));
+        let found = lists.find(|(_, list)| list.list.iter().any(|found| found.signature_manifest_digest == digest));
+        found.map(|(signed, _)| signed.clone())
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut RepoMeta, &mut RepoBlobs)) {
+        let Some(mut meta) = self.model.meta.as_deref().map(|bytes| RepoMeta::decode(bytes).unwrap()) else { return };
+        let mut blobs = RepoBlobs::decode(self.model.blobs.as_deref().unwrap_or_default()).unwrap();
+        change(&mut meta, &mut blobs);
+        self.model.meta = Some(meta.encode_to_vec());
+        self.model.blobs = self.model.blobs.is_some().then(|| blobs.encode_to_vec());
+    }
+
+    fn walk(&mut self) {
+        let stores = super::support::walk::stores(self.root);
+        let read = read_repo(&stores, "r", Rules::default(), 1, &Cancel::default()).unwrap();
+        let prior =
+            RepoState { meta: self.model.meta.clone(), blobs: self.model.blobs.clone(), ..RepoState::default() };
+        let (meta, blobs) = super::support::model::walk("r", &prior, &read.entries, clock(), Rules::default()).unwrap();
+        (self.model.meta, self.model.blobs) = (meta, blobs);
+        self.deleted.clear();
+        self.now += 1;
+        if read.entries.entries.iter().any(|entry| matches!(entry, Entry::Image(_))) {
+            self.last_updated = Some(self.now);
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let tag_name = |tag: &Option<u8>| tag.map(|tag| format!("t{tag}"));
+        match event {
+            Event::Image { image, tag } => {
+                // Clients ask first, and push nothing by digest that is there.
+                let known = digest(&manifest(*image));
+                if tag.is_none() && self.list.iter().any(|found| found["digest"] == known.as_str()) {
+                    return;
+                }
+                self.repo.blob(config(*image).to_string().as_bytes());
+                self.push(MANIFEST, &manifest(*image), tag_name(tag).as_deref());
+            }
+            Event::Index { children, tag } => {
+                let list: Vec<Value> =
+                    children.iter().map(|child| descriptor(MANIFEST, &digest(&manifest(*child)), None)).collect();
+                self.push(INDEX, &json!({"schemaVersion": 2, "manifests": list}), tag_name(tag).as_deref());
+            }
+            Event::Referrer { kind, subject } => {
+                let kinds = [
+                    "application/spdx+json",
+                    "application/vnd.cncf.notary.signature",
+                    "application/vnd.dev.sigstore.bundle.v0.3+json",
+                    "application/vnd.dev.cosign.artifact.sig.v1+json",
+                ];
+                let layer = self.repo.blob(format!("layer {kind} {subject}").as_bytes());
+                let subject = digest(&manifest(*subject));
+                let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kinds[usize::from(*kind)],
+                    "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
+                    "layers": [{"mediaType": "x", "digest": layer, "size": 3}],
+                    "subject": {"mediaType": MANIFEST, "digest": subject, "size": 4}});
+                self.push(MANIFEST, &artifact, None);
+            }
+            Event::Sign { subject, round } => {
+                let layer = self.repo.blob(format!("signature {subject} {round}").as_bytes());
+                let signed = digest(&manifest(*subject));
+                let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+                    "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
+                    "layers": [{"mediaType": "x", "digest": layer, "size": 3, "annotations": {"dev.cosignproject.cosign/signature": "s"}}]});
+                self.push(MANIFEST, &artifact, Some(&format!("{}.sig", signed.replace(':', "-"))));
+            }
+            Event::Untag { tag } => {
+                let tag = format!("t{tag}");
+                let found = self.list.iter().find(|found| tag_of(found) == Some(tag.as_str()));
+                if let Some(digest) = found.map(|found| found["digest"].as_str().unwrap().to_owned()) {
+                    self.delete(&tag, &digest, true);
+                }
+            }
+            Event::Collect { pick } => {
+                let untagged: Vec<String> = self
+                    .list
+                    .iter()
+                    .filter(|found| tag_of(found).is_none())
+                    .map(|found| found["digest"].as_str().unwrap().to_owned())
+                    .collect();
+                if !untagged.is_empty() {
+                    let digest = untagged[usize::from(*pick) % untagged.len()].clone();
+                    self.delete(&digest, &digest, false);
+                }
+            }
+            Event::Walk => self.walk(),
+        }
+    }
+}
+
+/// zot's `RemoveRepoReference`.
+fn remove_reference(
+    meta: &mut RepoMeta,
+    blobs: &mut RepoBlobs,
+    reference: &str,
+    digest: &str,
+    by_tag: bool,
+    subject: Option<&str>,
+) {
+    if let Some(list) = subject.and_then(|subject| meta.referrers.get_mut(subject)) {
+        if let Some(found) = list.list.iter_mut().find(|found| found.digest == digest) {
+            found.count -= 1;
+        }
+        list.list.retain(|found| found.digest != digest || found.count > 0 && by_tag);
+    }
+    if by_tag {
+        meta.tags.remove(reference);
+    } else {
+        meta.tags.retain(|_, tag| tag.digest != digest);
+    }
+    if !meta.tags.values().any(|tag| tag.digest == digest) {
+        meta.statistics.remove(digest);
+        meta.signatures.remove(digest);
+        meta.referrers.remove(digest);
+    }
+    // Everything that no tag reaches goes, and the sums start from scratch.
+    let mut kept = std::collections::BTreeMap::<String, BlobInfo>::new();
+    let (mut size, mut vendors, mut platforms) = (0, BTreeSet::new(), Vec::new());
+    let mut newest: Option<RepoLastUpdatedImage> = None;
+    for (tag, descriptor) in meta.tags.iter().filter(|(_, descriptor)| !descriptor.digest.is_empty()) {
+        let mut queue = vec![descriptor.digest.clone()];
+        let at = |image: &RepoLastUpdatedImage| image.last_updated.map_or((0, 0), |at| (at.seconds, at.nanos));
+        let candidate = RepoLastUpdatedImage {
+            last_updated: blobs.blobs.get(&descriptor.digest).and_then(|blob| blob.last_updated),
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest.clone(),
+            tag: tag.clone(),
+        };
+        if newest.as_ref().is_none_or(|known| at(known) < at(&candidate)) {
+            newest = Some(candidate);
+        }
+        while let Some(digest) = queue.pop() {
+            let Some(blob) = blobs.blobs.get(&digest).filter(|_| !kept.contains_key(&digest)) else { continue };
+            size += blob.size;
+            vendors.extend(blob.vendors.iter().cloned());
+            for platform in &blob.platforms {
+                if !platforms.contains(platform) {
+                    platforms.push(platform.clone());
+                }
+            }
+            queue.extend(blob.sub_blobs.iter().cloned());
+            kept.insert(digest, blob.clone());
+        }
+    }
+    blobs.blobs = kept;
+    (meta.size, meta.vendors, meta.platforms) = (size, vendors.into_iter().collect(), platforms);
+    meta.last_updated_image = newest;
+}
+
+fn verdict(events: &[Event]) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let mut registry = Registry::new(&root);
+    for event in events {
+        registry.apply(event);
+    }
+    let mut raw = Raw::new_metadb();
+    let records = [("RepoMeta", &registry.model.meta), ("RepoBlobsMeta", &registry.model.blobs)];
+    for (bucket, record) in records {
+        if let Some(record) = record {
+            raw.put(bucket, "r", record);
+        }
+    }
+    if let Some(seconds) = registry.last_updated {
+        raw.put("RepoLastUpdated", "r", &encode_time(Time { seconds, nanos: 0 }));
+    }
+    // Image records depend on the documents alone; a walk into another metaDB gives those of what is listed.
+    super::support::walk::walk(Driver::Redb, &root, true);
+    let images = Driver::Redb.dump(&root);
+    raw.0.insert("ImageMeta".into(), images.bucket("ImageMeta"));
+    std::fs::remove_file(root.join("meta.redb")).unwrap();
+    Driver::Redb.restore(&root, &raw);
+    for depth in [Depth::Quick, Depth::Records, Depth::Deep] {
+        let report = verify(Driver::Redb, &root, Options { fast_restart: false, ..Options::at(depth) });
+        let grave: Vec<&Finding> = report.findings.iter().filter(|found| found.severity() > Severity::Info).collect();
+        if !grave.is_empty() {
+            return Err(format!("{}: {grave:#?}\nindex {}", depth.word(), json!(registry.list)));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(60, |cases| cases.parse().unwrap()), failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn what_a_running_zot_leaves_is_clean(events in events()) {
+        if let Err(found) = verdict(&events) {
+            prop_assert!(false, "{}", found);
+        }
+    }
+}
