@@ -298,7 +298,8 @@ fn rights_for_databases_names_clusters_and_sentinels() {
     let absent = |place: &Place| assert!(matches!(failed(read(place)), MetaDbError::Absent { .. }), "{place:?}");
     for (query, right) in [("db=1", "select"), ("client_name=x", "client|setname")] {
         for given in [false, true] {
-            let server = setups::acl(&[&setups::READING[..], if given { &[right] } else { &[] }].concat(), "zot");
+            let commands: Vec<&str> = setups::READING.into_iter().chain(given.then_some(right)).collect();
+            let server = setups::acl(&commands, "zot");
             let url = format!("redis://zot:zot-Secret@127.0.0.1:{}?{query}", server.port);
             let place = Place::parse(&url).unwrap();
             if given { absent(&place) } else { denied(&place, right) }

@@ -246,7 +246,7 @@ impl Link {
         login: &super::options::Login,
     ) -> Result<redis::Connection, Fault> {
         let options = &self.options;
-        let mut settings = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
+        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Without a password, go-redis does not log in at all.
         if !login.password.expose().is_empty() {
             settings = settings.set_password(login.password.expose());
@@ -270,9 +270,15 @@ impl Link {
         self.traffic.round_trips.fetch_add(1, Ordering::Relaxed);
         connection.set_read_timeout(options.read_timeout).map_err(|error| Fault::link(&error))?;
         connection.set_write_timeout(options.write_timeout).map_err(|error| Fault::link(&error))?;
+        // The library does this too, but loses the reason of a refusal.
+        let mut batch = Batch::default();
+        if db > 0 {
+            batch.push("SELECT", &[db.to_string().as_bytes()]);
+        }
         if !options.client_name.is_empty() {
-            let mut batch = Batch::default();
             batch.push("CLIENT", &[b"SETNAME", options.client_name.as_bytes()]);
+        }
+        if !batch.is_empty() {
             all_ok(exchange(&mut connection, &batch, &self.traffic)?, &batch)?;
         }
         Ok(connection)
