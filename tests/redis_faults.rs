@@ -287,6 +287,56 @@ fn reading_needs_no_more_than_the_readme_says() {
     assert_eq!(dump(&mut server.client(), "zot"), before);
 }
 
+/// Rights that only some set-ups need, as the README says: without each of them it is named, with all of them it works.
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn rights_for_databases_names_clusters_and_sentinels() {
+    let denied = |place: &Place, right: &str| match failed(read(place)) {
+        MetaDbError::Denied { command, .. } => assert_eq!(command, right),
+        error => panic!("{right}: {error:?}"),
+    };
+    let absent = |place: &Place| assert!(matches!(failed(read(place)), MetaDbError::Absent { .. }), "{place:?}");
+    for (query, right) in [("db=1", "select"), ("client_name=x", "client|setname")] {
+        for given in [false, true] {
+            let commands: Vec<&str> = setups::READING.into_iter().chain(given.then_some(right)).collect();
+            let server = setups::acl(&commands, "zot");
+            let url = format!("redis://zot:zot-Secret@127.0.0.1:{}?{query}", server.port);
+            let place = Place::parse(&url).unwrap();
+            if given { absent(&place) } else { denied(&place, right) }
+        }
+    }
+    let cluster = setups::cluster();
+    let allow = |rule: &str| {
+        for server in &cluster.servers {
+            let mut command = redis::cmd("ACL");
+            command.arg("SETUSER").arg("zot").arg("on").arg(">zot-Secret").arg("~{zot}*");
+            command.arg(rule).exec(&mut server.client()).unwrap();
+        }
+    };
+    let [first, second, _] = &cluster.servers[..] else { panic!("three nodes") };
+    let place = Place::parse(&format!(
+        "redis://zot:zot-Secret@127.0.0.1:{}?addr=127.0.0.1:{}&keyprefix={{zot}}",
+        first.port, second.port
+    ))
+    .unwrap();
+    setups::READING.iter().for_each(|command| allow(&format!("+{command}")));
+    denied(&place, "cluster|slots");
+    allow("+cluster|slots");
+    absent(&place);
+
+    let setup = setups::sentinel();
+    let rules = "user watcher on >zot-Secret +sentinel|get-master-addr-by-name\n";
+    let watched = setups::sentinel_of(setup.servers[0].port, rules);
+    let entries = [
+        ("addr", setups::text(&format!("127.0.0.1:{}", watched.port))),
+        ("master_name", setups::text("mymaster")),
+        ("password", setups::text("master-Secret")),
+        ("sentinel_username", setups::text("watcher")),
+        ("sentinel_password", setups::text("zot-Secret")),
+    ];
+    absent(&Place::Redis(Box::new(RedisOptions::from_params(&setups::params(&entries)).unwrap())));
+}
+
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn foreign_keys_and_versions_are_refused() {

@@ -233,8 +233,8 @@ fn missing(ledger: &Ledger, state: &support::driver::Raw) -> Vec<String> {
     out
 }
 
-/// Two registries at work during twenty walks; what is missing afterwards, and how much was done.
-fn contend(honest: bool) -> (Vec<String>, usize) {
+/// Two registries at work during twenty walks; what is missing afterwards, how much was done, and in words.
+fn contend(honest: bool) -> (Vec<String>, usize, String) {
     let server = Server::start(&[]);
     let place = metactl::metadb::Place::parse(&server.url("")).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -281,14 +281,16 @@ fn contend(honest: bool) -> (Vec<String>, usize) {
     let report = walk_at(&place, dir.path(), true).unwrap();
     assert!(report.complete() && report.stamp.is_there(), "{report:?}");
     out.extend(missing(&ledger, &dump(&mut client, "zot")));
-    println!("{} operations during {WALKS} walks, {stamped} stamped, {moving} repos kept moving", ledger.operations);
-    (out, ledger.operations)
+    let summary =
+        format!("{} operations during {WALKS} walks, {stamped} stamped, {moving} repos kept moving", ledger.operations);
+    (out, ledger.operations, summary)
 }
 
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn nothing_that_zot_does_during_twenty_walks_is_lost() {
-    let (missing, operations) = contend(true);
+    let (missing, operations, summary) = contend(true);
+    println!("{summary}");
     assert!(missing.is_empty(), "{} of {operations} lost:\n{}", missing.len(), missing.join("\n"));
     assert!(operations > 100, "only {operations} operations: the test shows little");
 }

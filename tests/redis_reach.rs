@@ -240,6 +240,8 @@ fn the_command_line_walks_and_shows() {
     assert_eq!((walked.status.code(), &parsed(&walked)["result"]), (Some(0), &json!("complete")));
     let shown = parsed(&run(&["stamp", "show", "--check"]));
     assert_eq!((&shown["verdict"], &shown["zot"]["action"]), (&json!("current"), &json!("skip")), "{shown}");
+    let verified = run(&["verify", "--deep"]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
     assert_eq!(run(&["stamp", "clear"]).status.code(), Some(0));
     assert_eq!(run(&["stamp", "show", "--check"]).status.code(), Some(1));
     assert_eq!(run(&["stamp", "write"]).status.code(), Some(0));

@@ -33,6 +33,8 @@ pub struct Traffic {
     pub round_trips: AtomicU64,
     pub commands: AtomicU64,
     pub bytes: AtomicU64,
+    /// Time spent sending and waiting.
+    pub micros: AtomicU64,
 }
 
 /// A connection and the means to make it again.
@@ -244,7 +246,7 @@ impl Link {
         login: &super::options::Login,
     ) -> Result<redis::Connection, Fault> {
         let options = &self.options;
-        let mut settings = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
+        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Without a password, go-redis does not log in at all.
         if !login.password.expose().is_empty() {
             settings = settings.set_password(login.password.expose());
@@ -268,9 +270,15 @@ impl Link {
         self.traffic.round_trips.fetch_add(1, Ordering::Relaxed);
         connection.set_read_timeout(options.read_timeout).map_err(|error| Fault::link(&error))?;
         connection.set_write_timeout(options.write_timeout).map_err(|error| Fault::link(&error))?;
+        // The library does this too, but loses the reason of a refusal.
+        let mut batch = Batch::default();
+        if db > 0 {
+            batch.push("SELECT", &[db.to_string().as_bytes()]);
+        }
         if !options.client_name.is_empty() {
-            let mut batch = Batch::default();
             batch.push("CLIENT", &[b"SETNAME", options.client_name.as_bytes()]);
+        }
+        if !batch.is_empty() {
             all_ok(exchange(&mut connection, &batch, &self.traffic)?, &batch)?;
         }
         Ok(connection)
@@ -280,6 +288,7 @@ impl Link {
 /// One round trip. After an error the connection must not be used again: replies may still be on their way.
 fn exchange(connection: &mut redis::Connection, batch: &Batch, traffic: &Traffic) -> Result<Vec<Reply>, Fault> {
     let failed = |error: redis::RedisError| Fault::link(&error);
+    let started = Instant::now();
     connection.send_packed_command(batch.bytes()).map_err(failed)?;
     let mut replies = Vec::with_capacity(batch.len());
     for _ in 0..batch.len() {
@@ -291,6 +300,8 @@ fn exchange(connection: &mut redis::Connection, batch: &Batch, traffic: &Traffic
     traffic.round_trips.fetch_add(1, Ordering::Relaxed);
     traffic.commands.fetch_add(batch.len() as u64, Ordering::Relaxed);
     traffic.bytes.fetch_add(batch.size() as u64, Ordering::Relaxed);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    traffic.micros.fetch_add(micros, Ordering::Relaxed);
     Ok(replies)
 }
 

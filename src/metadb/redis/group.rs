@@ -176,7 +176,8 @@ impl RedisWriter {
             args.extend(chunk.iter().flat_map(|(digest, record)| [digest.as_bytes(), *record]));
             batch.push("HSET", &args);
             if batch.size() >= BATCH_BYTES {
-                link.once_ok(&std::mem::take(&mut batch))?;
+                link.once_ok(&batch)?;
+                batch.clear();
             }
         }
         link.once_ok(&batch)?;

@@ -122,10 +122,11 @@ impl RedisMetaDb {
         use std::sync::atomic::Ordering::Relaxed;
         let traffic = &self.traffic;
         tracing::debug!(
-            "redis: {} round trips, {} commands, {} bytes sent",
+            "redis: {} round trips, {} commands, {} bytes sent, in {} ms",
             traffic.round_trips.load(Relaxed),
             traffic.commands.load(Relaxed),
-            traffic.bytes.load(Relaxed)
+            traffic.bytes.load(Relaxed),
+            traffic.micros.load(Relaxed) / 1000
         );
     }
 }

@@ -29,6 +29,12 @@ impl Batch {
         self.names.push(name);
     }
 
+    /// Begin anew, in the same memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.names.clear();
+    }
+
     /// Number of commands.
     pub fn len(&self) -> usize {
         self.names.len()
