@@ -284,12 +284,38 @@ pub trait MetaDb: Send + Sync {
     /// If they cannot be listed completely.
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError>;
 
+    /// What changes with every commit, if the driver knows such a thing: as long as it is the same, so are all records.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn generation(&self) -> Result<Option<String>, MetaDbError> {
+        Ok(None)
+    }
+
+    /// Every ImageMeta record in one pass, for drivers where that costs far less than asking for each: `visit` gets digest
+    /// and bytes, maybe some of them again if a writer disturbs the pass. `false`: not offered.
+    ///
+    /// # Errors
+    /// If they cannot be read completely.
+    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
+        let _ = visit;
+        Ok(false)
+    }
+
     /// Every user's UserData record: user id and JSON text (spec §4.5). Drivers that keep users in another form give the
     /// same members in JSON.
     ///
     /// # Errors
     /// If they cannot be read completely.
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError>;
+}
+
+/// Which version of a file this is: its identity, size and times. `None` if it cannot be looked at.
+fn file_version(path: &std::path::Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(path).ok()?;
+    let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+    Some(format!("{} {} {} {times:?}", found.dev(), found.ino(), found.len()))
 }
 
 /// One repo's share of a write.

@@ -201,6 +201,22 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
         })
     }
 
+    fn generation(&self) -> Result<Option<String>, MetaDbError> {
+        // While it is open for reading nobody can write it; what was written before has another time.
+        Ok(super::file_version(&self.path))
+    }
+
+    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
+        self.read(IMAGES, |table| {
+            for entry in table.iter()? {
+                let (digest, record) = entry?;
+                visit(digest.value(), record.value());
+            }
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
         self.read(USERS, |table| {
             for entry in table.iter()? {

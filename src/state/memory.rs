@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 /// Version of the encoding and of what "verified" means; entries of another version are as good as none.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// A short hash: changes by accident are what it must tell, not by design.
+pub type ShortHash = [u8; 16];
 
 /// A repo that was found to be as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct RepoMemory {
     pub records_hash: [u8; 32],
     /// SHA-256 of the image records of `digests`, and of the number of stars.
     pub images_hash: [u8; 32],
+    /// Hash of the metaDB's generation when its records were last found to be these; `None` if the driver has none.
+    pub generation: Option<ShortHash>,
     /// When it was looked at, in seconds since 1970.
     pub verified_at: i64,
     /// Every digest that the index lists or a tag names, sorted.
@@ -38,6 +43,7 @@ impl RepoMemory {
         records: &RepoState,
         digests: &[String],
         stars: Option<i32>,
+        generation: Option<ShortHash>,
         image: impl Fn(&str) -> Option<&'i [u8]>,
     ) -> Self {
         Self {
@@ -45,9 +51,27 @@ impl RepoMemory {
             index: index.clone(),
             index_hash: Sha256::digest(text).into(),
             records_hash: records_hash(records),
-            images_hash: images_hash(stars, digests.iter().map(|digest| image(digest))),
+            images_hash: images_hash(stars, digests.iter().map(|digest| image(digest).map(short_hash))),
+            generation,
             verified_at: Timestamp::now().as_second(),
             digests: digests.to_vec(),
+        }
+    }
+
+    /// What to remember in place of `known`: a shallower look at the same repo does not undo a deeper one.
+    #[must_use]
+    pub fn over(self, known: Option<Self>) -> Self {
+        match known {
+            Some(known) if known.depth > self.depth && known.index == self.index => {
+                let quick = self.depth == Depth::Quick;
+                let same = known.records_hash == self.records_hash && (quick || known.images_hash == self.images_hash);
+                match (same, quick) {
+                    (false, _) => self,
+                    (true, true) => known,
+                    (true, false) => Self { generation: self.generation, ..known },
+                }
+            }
+            _ => self,
         }
     }
 
@@ -63,6 +87,8 @@ impl RepoMemory {
         for hash in [&self.index_hash, &self.records_hash, &self.images_hash] {
             out.extend(hash);
         }
+        out.push(u8::from(self.generation.is_some()));
+        out.extend(self.generation.unwrap_or_default());
         out.extend(self.verified_at.to_le_bytes());
         for digest in &self.digests {
             match sha256(digest) {
@@ -99,6 +125,11 @@ impl RepoMemory {
             return None;
         }
         let (index_hash, records_hash, images_hash) = (from.array()?, from.array()?, from.array()?);
+        let generation = match (from.byte()?, from.array::<16>()?) {
+            (1, found) => Some(found),
+            (0, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => None,
+            _ => return None,
+        };
         let verified_at = i64::from_le_bytes(from.array()?);
         let mut digests = Vec::new();
         while !from.0.is_empty() {
@@ -109,7 +140,7 @@ impl RepoMemory {
             });
         }
         let index = IndexStat { size, mtime, tag: tagged.then_some(tag) };
-        Some(Self { depth, index, index_hash, records_hash, images_hash, verified_at, digests })
+        Some(Self { depth, index, index_hash, records_hash, images_hash, generation, verified_at, digests })
     }
 }
 
@@ -123,13 +154,20 @@ pub fn records_hash(records: &RepoState) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Hash of image records in the order of their digests, and of how often the repo is starred.
+/// Hash of image records (each hashed by [`short_hash`]) in the order of their digests, and of how often the repo is starred.
 #[must_use]
-pub fn images_hash<'i>(stars: Option<i32>, images: impl Iterator<Item = Option<&'i [u8]>>) -> [u8; 32] {
+pub fn images_hash(stars: Option<i32>, images: impl Iterator<Item = Option<ShortHash>>) -> [u8; 32] {
     let mut hash = Sha256::new();
     part(&mut hash, stars.map(i32::to_le_bytes).as_ref().map(<[u8; 4]>::as_slice));
-    images.for_each(|image| part(&mut hash, image));
+    images.for_each(|image| part(&mut hash, image.as_ref().map(<[u8; 16]>::as_slice)));
     hash.finalize().into()
+}
+
+/// The beginning of a SHA-256.
+#[must_use]
+pub fn short_hash(bytes: &[u8]) -> ShortHash {
+    let hash: [u8; 32] = Sha256::digest(bytes).into();
+    hash.first_chunk().copied().unwrap_or_default()
 }
 
 /// Absent and empty parts differ, and no part runs into the next.
@@ -203,6 +241,7 @@ mod tests {
             nanos in -377_705_023_201_000_000_000_i128..253_402_207_200_000_000_000_i128,
             tag in proptest::option::of(".{0,20}"),
             hashes in any::<([u8; 32], [u8; 32], [u8; 32])>(),
+            generation in any::<Option<[u8; 16]>>(),
             verified_at in any::<i64>(),
             digests in proptest::collection::vec("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|.{0,9}", 0..5),
         ) -> RepoMemory {
@@ -212,6 +251,7 @@ mod tests {
                 index_hash: hashes.0,
                 records_hash: hashes.1,
                 images_hash: hashes.2,
+                generation,
                 verified_at,
                 digests,
             }

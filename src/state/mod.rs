@@ -11,7 +11,7 @@ mod history;
 mod memory;
 
 pub use history::{Change, StampRecord, changes};
-pub use memory::{RepoMemory, images_hash, records_hash};
+pub use memory::{RepoMemory, ShortHash, images_hash, records_hash, short_hash};
 
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
@@ -25,6 +25,8 @@ const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefini
 const REPOS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("repos");
 /// Key: fingerprint.
 const STAMPS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("stamps");
+/// Key: registry. Value: generation of the metaDB, then the digests of its orphans, one a line.
+const ORPHANS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("orphans");
 /// Stamps that are remembered.
 const STAMPS_KEPT: usize = 100;
 
@@ -126,6 +128,7 @@ impl State {
         transaction.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT)?;
         transaction.open_table(REPOS)?;
         transaction.open_table(STAMPS)?;
+        transaction.open_table(ORPHANS)?;
         transaction.commit()?;
         Ok(())
     }
@@ -187,6 +190,37 @@ impl State {
                 Ok(String::from_utf8_lossy(key.value().get(start.len()..).unwrap_or_default()).into_owned())
             });
             names.collect()
+        };
+        run().map_err(|error| failure(&self.path, error))
+    }
+
+    /// The orphans of this registry's metaDB, if they are remembered and the metaDB is still of that generation.
+    #[must_use]
+    pub fn orphans(&self, generation: ShortHash) -> Option<Vec<String>> {
+        let found = self.db.begin_read().ok()?.open_table(ORPHANS).ok()?.get(self.registry.as_slice()).ok()??;
+        let (known, digests) = found.value().split_first_chunk::<16>()?;
+        let digests = std::str::from_utf8(digests).ok()?;
+        (*known == generation).then(|| digests.lines().map(str::to_owned).collect())
+    }
+
+    /// Remember them. Digests are keys of the metaDB and may be anything; what holds a line feed is not remembered.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn remember_orphans(&self, generation: ShortHash, orphans: &[&str]) -> Result<(), StateError> {
+        let run = || -> Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            {
+                let mut table = transaction.open_table(ORPHANS)?;
+                if orphans.iter().any(|digest| digest.contains(['\n', '\r'])) {
+                    table.remove(self.registry.as_slice())?;
+                } else {
+                    let value = [generation.as_slice(), orphans.join("\n").as_bytes()].concat();
+                    table.insert(self.registry.as_slice(), value.as_slice())?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
         };
         run().map_err(|error| failure(&self.path, error))
     }

@@ -15,6 +15,7 @@ pub mod findings;
 pub mod push_times;
 pub mod quick;
 mod reached;
+mod recall;
 pub mod records;
 mod repo;
 pub mod source;
@@ -28,14 +29,13 @@ use crate::cancel::Cancel;
 use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
 use crate::progress::{Phase, Progress};
 use crate::records::fold::Rules;
-use crate::state::{RepoMemory, State, StateError, images_hash, records_hash};
+use crate::state::{RepoMemory, ShortHash, State, StateError, short_hash};
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, StorageError};
-use crate::walk::parallel;
 use globset::GlobSet;
 use reached::Reached;
+use recall::Recall;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -194,6 +194,8 @@ impl Verify<'_> {
             Err(StorageError::Cancelled) => return Err(VerifyError::Cancelled),
             Err(error) => return Err(error.into()),
         };
+        // Asked before any record is read, so that a later change has another one.
+        let generation = self.db.generation()?.map(|generation| short_hash(generation.as_bytes()));
         let known = self.db.repo_names()?;
         let unlistable = self.stores.list_unlistable(self.cancel)?;
         let elsewhere = self.elsewhere(&listing, &known, &unlistable);
@@ -213,9 +215,9 @@ impl Verify<'_> {
         names.sort_unstable();
         report.listed = names.len();
         names.retain(|name| !unroutable.contains(name));
-        let reached = self.check(&names, stars.as_ref(), report)?;
+        let reached = self.check(&names, stars.as_ref(), generation, report)?;
         if let Some(reached) = reached.filter(|_| self.repos.is_none() && unroutable.is_empty()) {
-            self.orphans(&reached, &known, &names, report)?;
+            self.orphans(&reached, &known, &names, generation, report)?;
         }
         self.forget(&names, report);
 
@@ -272,11 +274,13 @@ impl Verify<'_> {
         &self,
         names: &[&str],
         stars: Option<&HashMap<String, i32>>,
+        generation: Option<ShortHash>,
         report: &mut Report,
     ) -> Result<Option<Reached>, VerifyError> {
         self.progress.begin(Phase::Verify, names.len() as u64);
         let reached = Mutex::new(Some(Reached::default()));
-        let due = self.due(names, stars, &reached)?;
+        let recall = Recall { verify: self, stars, generation, reached: &reached };
+        let due = recall.due(names, report)?;
         report.unchanged = names.len() - due.len();
         report.checked = due.len();
         let shared = Shared {
@@ -295,7 +299,7 @@ impl Verify<'_> {
                             return;
                         }
                         self.progress.reading(name);
-                        shared.done(name, repo::check(self, name, stars));
+                        shared.done(name, repo::check(self, name, stars, generation));
                     }
                 });
             }
@@ -311,82 +315,25 @@ impl Verify<'_> {
         Ok(lock(&reached).take())
     }
 
-    /// The repos that changed since they were verified, and the sample of the others.
-    fn due<'n>(
-        &self,
-        names: &[&'n str],
-        stars: Option<&HashMap<String, i32>>,
-        reached: &Mutex<Option<Reached>>,
-    ) -> Result<Vec<&'n str>, VerifyError> {
-        let Some(state) = self.state.filter(|_| !self.full) else { return Ok(names.to_vec()) };
-        let outcomes = parallel(names, self.jobs, |name| {
-            if self.cancel.is_cancelled() {
-                return Err(VerifyError::Cancelled);
-            }
-            let Some(memory) = state.repo(name) else { return Ok(None) };
-            let stars = stars.map(|stars| stars.get(*name).copied().unwrap_or_default());
-            let unchanged = self.unchanged(name, &memory, stars)?;
-            if unchanged && let Some(reached) = &mut *lock(reached) {
-                reached.extend(&memory.digests);
-            }
-            Ok(unchanged.then_some(memory.verified_at))
-        });
-        let (mut due, mut unchanged) = (Vec::new(), Vec::new());
-        let order = RandomState::new();
-        for (name, outcome) in names.iter().zip(outcomes) {
-            match outcome? {
-                Some(at) => unchanged.push((at, order.hash_one(name), *name)),
-                None => due.push(*name),
-            }
-        }
-        // Those verified longest ago, in random order: a share of P % covers everything in 100 / P runs.
-        unchanged.sort_unstable();
-        let (sample, rest) = unchanged.split_at_checked(self.sample_size(unchanged.len())).unwrap_or((&unchanged, &[]));
-        due.extend(sample.iter().map(|(_, _, name)| *name));
-        rest.iter().for_each(|_| self.progress.repo_done(0, 0));
-        Ok(due)
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "repo counts are far below 2^52"
-    )]
-    fn sample_size(&self, unchanged: usize) -> usize {
-        (unchanged as f64 * self.sample.unwrap_or_default() / 100.0).ceil() as usize
-    }
-
-    fn unchanged(&self, name: &str, memory: &RepoMemory, stars: Option<i32>) -> Result<bool, VerifyError> {
-        if memory.depth < self.depth || self.stores.stat_index(name).ok().as_ref() != Some(&memory.index) {
-            return Ok(false);
-        }
-        // What cannot be read is for the check to report.
-        match self.db.repo(name) {
-            Ok(records) if records_hash(&records) == memory.records_hash => {}
-            Ok(_) | Err(MetaDbError::Damaged { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        if self.depth == Depth::Quick {
-            return Ok(true);
-        }
-        let digests: Vec<&str> = memory.digests.iter().map(String::as_str).collect();
-        match self.db.images(&digests) {
-            Ok(images) => Ok(images_hash(stars, images.iter().map(Option::as_deref)) == memory.images_hash),
-            Err(MetaDbError::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Image records that nothing reaches.
     fn orphans(
         &self,
         reached: &Reached,
         known: &[String],
         listed: &[&str],
+        generation: Option<ShortHash>,
         report: &mut Report,
     ) -> Result<(), VerifyError> {
         if self.depth == Depth::Quick {
+            return Ok(());
+        }
+        let remembered = self.state.filter(|_| !self.full).zip(generation);
+        let orphan = |digest: &str| Finding::new(Id::OrphanImage).digest(digest).found("no repo names it");
+        // With the same metaDB and the same storage they are the same.
+        if report.checked == 0
+            && let Some(orphans) = remembered.and_then(|(state, generation)| state.orphans(generation))
+        {
+            report.findings.extend(orphans.iter().map(|digest| orphan(digest)));
             return Ok(());
         }
         // Repos that storage no longer lists still have their images until they are removed themselves.
@@ -398,11 +345,17 @@ impl Verify<'_> {
             let meta: crate::records::proto::RepoMeta = meta;
             kept.extend(meta.statistics.keys().chain(meta.tags.values().map(|tag| &tag.digest)));
         }
+        let mut orphans = BTreeSet::new();
         self.db.image_digests(&mut |digest| {
             if !reached.contains(digest) && !kept.contains(digest) {
-                report.findings.push(Finding::new(Id::OrphanImage).digest(digest).found("no repo names it"));
+                orphans.insert(digest.to_owned());
             }
         })?;
+        report.findings.extend(orphans.iter().map(|digest| orphan(digest)));
+        if let Some((state, generation)) = self.state.zip(generation) {
+            let orphans: Vec<&str> = orphans.iter().map(String::as_str).collect();
+            note(report, state.remember_orphans(generation, &orphans));
+        }
         Ok(())
     }
 
@@ -457,10 +410,11 @@ impl Shared<'_, '_> {
             report.manifests += seen.manifests;
             report.bytes += seen.bytes;
         }
-        if self.verify.state.is_some() {
+        if let Some(state) = self.verify.state {
+            let memory = seen.memory.map(|memory| memory.over(state.repo(name)));
             let full = {
                 let mut memories = lock(&self.memories);
-                memories.push((name.to_owned(), seen.memory));
+                memories.push((name.to_owned(), memory));
                 memories.len() >= REMEMBER_BATCH
             };
             if full {

@@ -9,22 +9,24 @@ pub struct Reached(HashSet<u128>);
 impl Reached {
     /// Add digests.
     pub fn extend<'d>(&mut self, digests: impl IntoIterator<Item = &'d String>) {
-        self.0.extend(digests.into_iter().map(|digest| Self::key(digest)));
+        self.0.extend(digests.into_iter().map(|digest| key(digest)));
     }
 
     /// Whether a digest is in it.
     #[must_use]
     pub fn contains(&self, digest: &str) -> bool {
-        self.0.contains(&Self::key(digest))
+        self.0.contains(&key(digest))
     }
+}
 
-    fn key(digest: &str) -> u128 {
-        let hex = digest.split_once(':').and_then(|(_, hex)| hex.get(..32));
-        hex.and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_else(|| {
-            // Not a digest that zot accepts: any stable key will do.
-            digest
-                .bytes()
-                .fold(0xcbf2_9ce4_8422_2325, |key: u128, byte| (key ^ u128::from(byte)).wrapping_mul(0x100_0000_01b3))
-        })
-    }
+/// 16 bytes that stand for a digest.
+#[must_use]
+pub fn key(digest: &str) -> u128 {
+    let hex = digest.split_once(':').and_then(|(_, hex)| hex.get(..32));
+    hex.and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_else(|| {
+        // Not a digest that zot accepts: any stable key will do.
+        digest
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |key: u128, byte| (key ^ u128::from(byte)).wrapping_mul(0x100_0000_01b3))
+    })
 }

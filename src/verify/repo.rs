@@ -16,7 +16,7 @@ use crate::records::fold::{Entry, RepoEntries};
 use crate::records::image::ImageEntry;
 use crate::records::wire::Record;
 use crate::records::{RepoState, proto};
-use crate::state::RepoMemory;
+use crate::state::{RepoMemory, ShortHash};
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use crate::walk::chain;
 use jiff::{SignedDuration, Timestamp};
@@ -59,18 +59,25 @@ struct Look<'a> {
     text: &'a [u8],
     /// How many users starred it; `None` if that was not counted.
     stars: Option<i32>,
+    /// The metaDB's generation before anything of it was read.
+    generation: Option<ShortHash>,
 }
 
 /// Check one repo that storage lists. `stars`: how many users starred each repo.
 ///
 /// # Errors
 /// If the metaDB cannot be asked any more, or when asked to stop.
-pub fn check(verify: &Verify<'_>, repo: &str, stars: Option<&HashMap<String, i32>>) -> Result<Seen, VerifyError> {
+pub fn check(
+    verify: &Verify<'_>,
+    repo: &str,
+    stars: Option<&HashMap<String, i32>>,
+    generation: Option<ShortHash>,
+) -> Result<Seen, VerifyError> {
     let mut looks = 0;
     loop {
         looks += 1;
         let before = (verify.stores.stat_index(repo), records(verify, repo)?);
-        let seen = look(verify, repo, &before, stars)?;
+        let seen = look(verify, repo, &before, stars, generation)?;
         if seen.findings.is_empty() || looks == LOOKS {
             return Ok(finish(seen));
         }
@@ -113,6 +120,7 @@ fn look(
     repo: &str,
     (stat, state): &Before,
     stars: Option<&HashMap<String, i32>>,
+    generation: Option<ShortHash>,
 ) -> Result<Seen, VerifyError> {
     let mut seen = Seen::default();
     let unreadable = |found: String| Finding::new(Id::IndexUnreadable).repo(repo).reference("index.json").found(found);
@@ -140,7 +148,7 @@ fn look(
     seen.bytes = text.len() as u64;
     let damaged = !seen.findings.is_empty();
     let stars = stars.map(|stars| stars.get(repo).copied().unwrap_or_default());
-    let look = Look { verify, repo, state, stat, text: &text, stars };
+    let look = Look { verify, repo, state, stat, text: &text, stars, generation };
     match source::listed(&text) {
         Err(error) => seen.findings.push(unreadable(error.to_string())),
         Ok(listed) => {
@@ -262,7 +270,7 @@ impl Look<'_> {
 
     /// What to remember of a repo that is as it should be.
     fn remember(&self, depth: Depth, digests: &[String], images: &Images<'_>) -> RepoMemory {
-        RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, |digest| {
+        RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, self.generation, |digest| {
             images.get(digest).and_then(Option::as_deref)
         })
     }

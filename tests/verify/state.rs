@@ -103,6 +103,10 @@ fn a_second_run_reads_nothing_and_a_changed_repo_alone() {
             assert_eq!(runs.run(depth, |_| {}).1, ["team/app"]);
             assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
 
+            // A shallower look does not undo a deeper one.
+            assert_eq!(runs.run(Depth::Quick, |options| options.full = true).1, ALL);
+            assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+
             // Bypassed, or of another depth.
             assert_eq!(runs.run(depth, |options| options.full = true).1, ALL);
             assert_eq!(runs.run(depth, |options| options.state = None).1, ALL);
@@ -138,9 +142,44 @@ fn orphans_are_found_beside_repos_that_are_not_read() {
     runs.run(Depth::Records, |_| {});
     let bytes = runs.world.raw().get("ImageMeta", &runs.world.digests.v1).unwrap().to_vec();
     runs.world.edit(|raw| raw.put("ImageMeta", &format!("sha256:{}", "0".repeat(64)), &bytes));
-    let (report, read) = runs.run(Depth::Records, |_| {});
-    assert_eq!(report.findings.iter().map(|found| found.id.text()).collect::<Vec<_>>(), ["orphan-image"]);
-    assert_eq!(read, Vec::<String>::new());
+    // The second time they are remembered with the metaDB's generation.
+    for _ in 0..2 {
+        let (report, read) = runs.run(Depth::Records, |_| {});
+        assert_eq!(report.findings.iter().map(|found| found.id.text()).collect::<Vec<_>>(), ["orphan-image"]);
+        assert_eq!(read, Vec::<String>::new());
+    }
+    runs.world.remove("ImageMeta", &format!("sha256:{}", "0".repeat(64)));
+    assert!(runs.run(Depth::Records, |_| {}).0.findings.is_empty());
+}
+
+/// A zot that goes on working gives the metaDB a new generation all the time; the records of what it did not touch are
+/// still what they were.
+#[test]
+fn many_repos_under_a_new_generation_are_not_read_again() {
+    for driver in Driver::BOTH {
+        let runs = Runs::new(driver);
+        for at in 0..30 {
+            let name = format!("many/r{at}");
+            let mut repo = super::support::store::Repo::new(&runs.world.root(), &name, 1_704_067_200_000_000_000);
+            let (digest, _) = super::world::image(&mut repo, &name, "amd64", 4);
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            repo.index(&[super::world::descriptor(media_type, &digest, Some("a"))]);
+        }
+        assert!(runs.world.metactl(&["walk", "--force"]).status.success());
+        assert_eq!(runs.run(Depth::Deep, |_| {}).1.len(), 33);
+        runs.world.edit(|raw| raw.put("UserData", "bob", b"{}"));
+        let (report, read) = runs.run(Depth::Deep, |_| {});
+        assert_eq!((report.unchanged, read.len()), (33, 0), "{driver:?} {report:?}");
+        // One record of one repo, and one image record.
+        runs.world.meta("many/r7", |meta| meta.size += 1);
+        let (report, read) = runs.run(Depth::Deep, |_| {});
+        assert_eq!((report.unchanged, read), (32, vec!["many/r7".to_owned()]), "{driver:?} {report:?}");
+        runs.world.meta("many/r7", |meta| meta.size -= 1);
+        runs.run(Depth::Deep, |_| {});
+        let digest = runs.world.digests.v2.clone();
+        runs.world.image(&digest, |record| record.manifests[0].size += 1);
+        assert_eq!(runs.run(Depth::Deep, |_| {}).1, ["alpine"]);
+    }
 }
 
 #[test]

@@ -108,16 +108,25 @@ impl BoltWriter {
 
 /// Something that can show a consistent state of the file.
 trait Reads: Send + Sync {
+    fn path(&self) -> &Path;
     fn with<T>(&self, read: impl FnMut(&Tx<'_>) -> Result<T, BoltError>) -> Result<T, MetaDbError>;
 }
 
 impl Reads for Snapshots {
+    fn path(&self) -> &Path {
+        self.db.path()
+    }
+
     fn with<T>(&self, read: impl FnMut(&Tx<'_>) -> Result<T, BoltError>) -> Result<T, MetaDbError> {
         Ok(self.db.snapshot(&self.cancel, read)?)
     }
 }
 
 impl Reads for Locked {
+    fn path(&self) -> &Path {
+        self.writer.path()
+    }
+
     fn with<T>(&self, mut read: impl FnMut(&Tx<'_>) -> Result<T, BoltError>) -> Result<T, MetaDbError> {
         Ok(read(&self.writer.tx())?)
     }
@@ -198,6 +207,26 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
         })?;
         digests.iter().for_each(|digest| visit(digest));
         Ok(())
+    }
+
+    fn generation(&self) -> Result<Option<String>, MetaDbError> {
+        let txid = self.0.with(|tx| Ok(tx.txid()))?;
+        Ok(crate::metadb::file_version(self.0.path()).map(|file| format!("{txid} {file}")))
+    }
+
+    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
+        self.0.with(|tx| {
+            if let Some(bucket) = tx.bucket(IMAGES)? {
+                bucket.for_each(|key, value| -> Result<_, BoltError> {
+                    if let Value::Bytes(value) = value {
+                        visit(&text(key), value);
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
+            Ok(())
+        })?;
+        Ok(true)
     }
 
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
