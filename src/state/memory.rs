@@ -34,7 +34,7 @@ pub struct RepoMemory {
 }
 
 impl RepoMemory {
-    /// What there is to remember now. `image` gives the record of a digest.
+    /// What there is to remember now, of no generation yet. `image` gives the record of a digest.
     #[must_use]
     pub fn new<'i>(
         depth: Depth,
@@ -43,7 +43,6 @@ impl RepoMemory {
         records: &RepoState,
         digests: &[String],
         stars: Option<i32>,
-        generation: Option<ShortHash>,
         image: impl Fn(&str) -> Option<&'i [u8]>,
     ) -> Self {
         Self {
@@ -52,7 +51,7 @@ impl RepoMemory {
             index_hash: Sha256::digest(text).into(),
             records_hash: records_hash(records),
             images_hash: images_hash(stars, digests.iter().map(|digest| image(digest).map(short_hash))),
-            generation,
+            generation: None,
             verified_at: Timestamp::now().as_second(),
             digests: digests.to_vec(),
         }

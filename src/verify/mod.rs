@@ -346,11 +346,13 @@ impl Verify<'_> {
             kept.extend(meta.statistics.keys().chain(meta.tags.values().map(|tag| &tag.digest)));
         }
         let mut orphans = BTreeSet::new();
-        self.db.image_digests(&mut |digest| {
-            if !reached.contains(digest) && !kept.contains(digest) {
-                orphans.insert(digest.to_owned());
-            }
-        })?;
+        if !reached.covers_all(&kept) {
+            self.db.image_digests(&mut |digest| {
+                if !reached.contains(digest) && !kept.contains(digest) {
+                    orphans.insert(digest.to_owned());
+                }
+            })?;
+        }
         report.findings.extend(orphans.iter().map(|digest| orphan(digest)));
         if let Some((state, generation)) = self.state.zip(generation) {
             let orphans: Vec<&str> = orphans.iter().map(String::as_str).collect();

@@ -4,18 +4,30 @@ use std::collections::HashSet;
 
 /// A set of digests, 16 bytes each: what collides hides an orphan, which hurts nobody.
 #[derive(Debug, Default)]
-pub struct Reached(HashSet<u128>);
+pub struct Reached {
+    keys: HashSet<u128>,
+    /// Keys of all image records, if a pass over them was made anyway.
+    pub recorded: Option<HashSet<u128>>,
+}
 
 impl Reached {
     /// Add digests.
     pub fn extend<'d>(&mut self, digests: impl IntoIterator<Item = &'d String>) {
-        self.0.extend(digests.into_iter().map(|digest| key(digest)));
+        self.keys.extend(digests.into_iter().map(|digest| key(digest)));
     }
 
     /// Whether a digest is in it.
     #[must_use]
     pub fn contains(&self, digest: &str) -> bool {
-        self.0.contains(&key(digest))
+        self.keys.contains(&key(digest))
+    }
+
+    /// Whether it is known already that every image record is in this set or in `other`.
+    #[must_use]
+    pub fn covers_all(&self, other: &Self) -> bool {
+        self.recorded
+            .as_ref()
+            .is_some_and(|all| all.iter().all(|key| self.keys.contains(key) || other.keys.contains(key)))
     }
 }
 

@@ -59,6 +59,9 @@ impl Recall<'_> {
             }
         }
         let images = if ask.len() > MANY && verify.depth > Depth::Quick { self.images()? } else { None };
+        if let (Some(images), Some(reached)) = (&images, &mut *lock(self.reached)) {
+            reached.recorded = Some(images.keys().copied().collect());
+        }
         for batch in ask.chunks(REMEMBER_BATCH) {
             let answers = parallel(batch, verify.jobs, |name| self.ask(state, name, images.as_ref()));
             let mut memories = Vec::new();

@@ -270,9 +270,9 @@ impl Look<'_> {
 
     /// What to remember of a repo that is as it should be.
     fn remember(&self, depth: Depth, digests: &[String], images: &Images<'_>) -> RepoMemory {
-        RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, self.generation, |digest| {
-            images.get(digest).and_then(Option::as_deref)
-        })
+        let image = |digest: &str| images.get(digest).and_then(Option::as_deref);
+        let memory = RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, image);
+        RepoMemory { generation: self.generation, ..memory }
     }
 }
 
