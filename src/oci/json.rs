@@ -404,19 +404,26 @@ impl Decode for String {
     }
 }
 
-impl Decode for i64 {
-    fn decode(&mut self, from: &mut Parser<'_>) -> Result<(), JsonError> {
-        if from.null()? {
-            return Ok(());
+/// Integers are integer literals in range; `-0` is one for signed types only.
+macro_rules! decode_integer {
+    ($($type:ty),*) => {$(
+        impl Decode for $type {
+            fn decode(&mut self, from: &mut Parser<'_>) -> Result<(), JsonError> {
+                if from.null()? {
+                    return Ok(());
+                }
+                if !matches!(from.peek()?, b'-' | b'0'..=b'9') {
+                    return Err(from.error("expected an integer"));
+                }
+                let token = from.number()?;
+                *self = token.parse().map_err(|_| from.error(format!(concat!("{} is no ", stringify!($type)), token)))?;
+                Ok(())
+            }
         }
-        if !matches!(from.peek()?, b'-' | b'0'..=b'9') {
-            return Err(from.error("expected an integer"));
-        }
-        let token = from.number()?;
-        *self = token.parse().map_err(|_| from.error(format!("{token} is not a 64-bit integer")))?;
-        Ok(())
-    }
+    )*};
 }
+
+decode_integer!(i64, u8);
 
 impl Decode for bool {
     fn decode(&mut self, from: &mut Parser<'_>) -> Result<(), JsonError> {

@@ -231,9 +231,9 @@ impl Decode for Base64 {
         if from.starts_array()? {
             self.0.clear();
             return from.array(|p| {
-                let mut byte = 0_i64;
+                let mut byte = 0_u8;
                 byte.decode(p)?;
-                self.0.push(u8::try_from(byte).map_err(|_| p.error("not a byte value"))?);
+                self.0.push(byte);
                 Ok(())
             });
         }
