@@ -1,6 +1,6 @@
 //! A repo's storage for verify: what cannot be read becomes a finding, and reading goes on.
 //!
-//! [`read_repo`] stops where zot stops. [`Source`] stands between it and the store: it checks the digest of every blob,
+//! [`read_repo`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
 //! notes what is missing or unreadable, and hands on "not found" for such manifests and an empty document for such
 //! configs and layers, so that everything else of the repo is still judged. What depends on a stand-in is listed in
 //! [`Storage::bad`] and is not compared.
