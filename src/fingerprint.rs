@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::EffectiveStorage;
+use crate::hex::hex;
 
 /// Lower-case hex SHA-256 of the storage section's hashed text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,12 +34,5 @@ impl fmt::Debug for Fingerprint {
 /// Fingerprint that zot would fold into its stamp for this effective config.
 #[must_use]
 pub fn fingerprint(storage: &EffectiveStorage) -> Fingerprint {
-    use std::fmt::Write as _;
-
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(storage.text().expose().as_bytes()) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    Fingerprint(hex)
+    Fingerprint(hex(&Sha256::digest(storage.text().expose().as_bytes())))
 }

@@ -6,6 +6,18 @@
 
 use std::fmt::Write as _;
 
+/// Append a JSON list, each of whose elements `push` appends.
+pub fn push_list<T>(out: &mut String, items: &[T], push: impl Fn(&mut String, &T)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push(out, item);
+    }
+    out.push(']');
+}
+
 /// Append `text` as a JSON string, HTML-safe like Go's default encoder.
 pub fn push_string(out: &mut String, text: &str) {
     out.push('"');

@@ -19,6 +19,7 @@ pub mod config;
 pub mod decision;
 pub mod fingerprint;
 pub mod gojson;
+pub mod hex;
 pub mod identity;
 pub mod metadb;
 pub mod oci;

@@ -100,16 +100,7 @@ fn push(out: &mut String, tree: &Tree) {
         Tree::Uint(number) => push_number(out, *number as f64),
         Tree::Float(number) => push_number(out, *number),
         Tree::Text(text) | Tree::Time(text) | Tree::LocalTime(text) => gojson::push_string(out, text),
-        Tree::List(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                push(out, item);
-            }
-            out.push(']');
-        }
+        Tree::List(items) => gojson::push_list(out, items, push),
         Tree::Map(map) => push_map(out, map),
     }
 }

@@ -55,15 +55,7 @@ impl<'o> Object<'o> {
 
     fn list<T>(&mut self, name: &str, items: Option<&Vec<T>>, push: impl Fn(&mut String, &T)) {
         let Some(items) = items else { return self.null(name) };
-        let out = self.name(name);
-        out.push('[');
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            push(out, item);
-        }
-        out.push(']');
+        gojson::push_list(self.name(name), items, push);
     }
 
     fn driver(&mut self, name: &str, driver: Option<&DriverParams>) {

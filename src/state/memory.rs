@@ -1,5 +1,6 @@
 //! What is remembered of one verified repo, and its compact encoding.
 
+use crate::hex::hex;
 use crate::records::RepoState;
 use crate::storage::{IndexStat, parse_digest};
 use crate::verify::Depth;
@@ -195,16 +196,6 @@ fn sha256(digest: &str) -> Option<[u8; 32]> {
         *to = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     (algorithm == "sha256").then_some(out)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -267,15 +267,9 @@ impl ImageStore for Source<'_> {
 fn other_digest(digest: &str, content: &[u8]) -> Option<String> {
     let (algorithm, hex) = parse_digest(digest)?;
     let actual = match algorithm {
-        "sha256" => hex_text(&sha2::Sha256::digest(content)),
-        "sha384" => hex_text(&sha2::Sha384::digest(content)),
-        _ => hex_text(&sha2::Sha512::digest(content)),
+        "sha256" => crate::hex::hex(&sha2::Sha256::digest(content)),
+        "sha384" => crate::hex::hex(&sha2::Sha384::digest(content)),
+        _ => crate::hex::hex(&sha2::Sha512::digest(content)),
     };
     (actual != hex).then(|| format!("{algorithm}:{actual}"))
-}
-
-fn hex_text(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
