@@ -25,6 +25,7 @@ mod storage;
 mod toml;
 pub mod tree;
 mod yaml;
+mod yaml_scalar;
 mod yaml_time;
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ pub struct ConfigError {
     pub kind: ConfigErrorKind,
     /// What is wrong, a lower-case fragment.
     pub reason: String,
-    /// Cause, if the operating system has one.
+    /// Cause, if there is more to know than `kind` says.
     #[source]
     pub source: Option<std::io::Error>,
 }
@@ -152,7 +153,9 @@ impl ConfigError {
             std::io::ErrorKind::IsADirectory => (ConfigErrorKind::IsDirectory, "is a directory"),
             _ => (ConfigErrorKind::Io, "cannot be read"),
         };
-        Self { source: Some(error), ..Self::new(path, kind, reason) }
+        // The other kinds say all there is to say.
+        let source = (kind == ConfigErrorKind::Io).then_some(error);
+        Self { source, ..Self::new(path, kind, reason) }
     }
 
     fn syntax(path: &Path, format: &str, error: SyntaxError) -> Self {
