@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use support::command::{Ran, Sandbox, push, push_at, run};
 use support::driver::{Driver, Raw, check_bolt};
-use support::records::decode_timeless;
+use support::records::visible;
+use support::walk::open_writer;
 
 /// Calls that change files. Nothing but metactl's own work makes them.
 const CHANGES: [&str; 7] = ["pwrite64", "fdatasync", "fsync", "ftruncate", "linkat", "rename", "flock"];
@@ -60,6 +61,10 @@ impl Scene {
         };
         if metadb {
             assert_eq!(with(&arguments, &["walk"]).code, Some(0));
+            // Of another build, or there would be nothing to do.
+            let mut writer = open_writer(&driver.place(&sandbox.root)).unwrap();
+            let stamp = writer.reader().stamp().unwrap();
+            writer.set_stamp(stamp.as_deref(), Some(b"v2.1.19+old|0123")).unwrap();
         }
         if state {
             assert_eq!(with(&arguments, &["verify"]).code, Some(0));
@@ -158,7 +163,7 @@ impl Scene {
                 self.driver.dump(&self.sandbox.root)
             }
         };
-        let [old, new, got] = [&self.old, &self.new, &state].map(decode_timeless);
+        let [old, new, got] = [&self.old, &self.new, &state].map(visible);
         let mut all_new = true;
         for repo in REPOS {
             let records = |db: &serde_json::Value| ["RepoMeta", "RepoBlobsMeta"].map(|bucket| db[bucket][repo].clone());
@@ -217,18 +222,22 @@ impl Scene {
 
     fn fails_everywhere(&self) {
         let looked_at = self.looked_at();
-        for (calls, files) in [(CHANGES, &[][..]), (LOOKS, &looked_at)] {
-            for call in calls {
-                for error in ["EIO", "ENOSPC"] {
-                    for from_then_on in [false, true] {
-                        let codes = self.fails(call, error, from_then_on, files);
-                        if !codes.is_empty() {
-                            let how = if from_then_on { "from then on" } else { "once" };
-                            println!("| {} | `{call}` | {error} | {how} | {} |", self.name, table(&codes));
-                        }
-                    }
-                }
+        for call in CHANGES {
+            for error in ["EIO", "ENOSPC"] {
+                self.report(call, error, false, &[]);
+                self.report(call, error, true, &[]);
             }
+        }
+        for call in LOOKS {
+            self.report(call, "EIO", false, &looked_at);
+        }
+    }
+
+    fn report(&self, call: &str, error: &str, from_then_on: bool, files: &[String]) {
+        let codes = self.fails(call, error, from_then_on, files);
+        if !codes.is_empty() {
+            let how = if from_then_on { "from then on" } else { "once" };
+            println!("| {} | `{call}` | {error} | {how} | {} |", self.name, table(&codes));
         }
     }
 }
@@ -248,4 +257,24 @@ fn a_walk_over_a_boltdb_file() {
 #[ignore = "needs strace: run tests/run"]
 fn a_walk_over_a_redb_file() {
     Scene::new("walk, redb", Driver::Redb, true, false, &["walk"]).fails_everywhere();
+}
+
+#[test]
+#[ignore = "needs strace: run tests/run"]
+fn a_first_walk() {
+    Scene::new("first walk, BoltDB", Driver::Bolt, false, false, &["walk"]).fails_everywhere();
+    Scene::new("first walk, redb", Driver::Redb, false, false, &["walk"]).fails_everywhere();
+}
+
+#[test]
+#[ignore = "needs strace: run tests/run"]
+fn the_stamp() {
+    for driver in Driver::BOTH {
+        let [write, clear] = match driver {
+            Driver::Bolt => ["stamp write, BoltDB", "stamp clear, BoltDB"],
+            _ => ["stamp write, redb", "stamp clear, redb"],
+        };
+        Scene::new(write, driver, true, false, &["stamp", "write"]).fails_everywhere();
+        Scene::new(clear, driver, true, false, &["stamp", "clear"]).fails_everywhere();
+    }
 }

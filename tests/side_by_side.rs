@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::command::{push, push_at};
 use support::driver::{Driver, Raw, check_bolt};
-use support::records::decode_timeless;
+use support::records::visible;
 use support::walk::{open_writer, walk_at};
 
 const OLD_STAMP: &str = "v2.1.19+old|0123";
@@ -343,20 +343,6 @@ impl Stage<'_> {
         }
         state
     }
-}
-
-/// The records as everybody sees them: without instants, and without the placeholders under "" that zot's walk leaves, more
-/// of them each time it reads a repo.
-fn visible(state: &Raw) -> Value {
-    fn strip(value: &mut Value) {
-        if let Some(map) = value.as_object_mut() {
-            map.retain(|name, _| !name.is_empty() && !name.starts_with('<'));
-            map.values_mut().for_each(strip);
-        }
-    }
-    let mut value = decode_timeless(state);
-    strip(&mut value);
-    value
 }
 
 /// So many random meetings of two or three of `actors`; `MEETINGS` in the environment makes it another number.

@@ -85,13 +85,11 @@ impl RedbMetaDb<redb::Database> {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, MetaDbError> {
-        let run = || {
-            let transaction = self.db.begin_write()?;
-            let out = change(&transaction)?;
-            transaction.commit()?;
-            Ok(out)
-        };
-        run().map_err(|error| failure("write", &self.path, error))
+        let failed = |error| failure("write", &self.path, error);
+        let transaction = self.db.begin_write().map_err(|error| failed(error.into()))?;
+        let out = change(&transaction).map_err(failed)?;
+        transaction.commit().map_err(|error| unsettled(&self.path, error.into()))?;
+        Ok(out)
     }
 }
 
@@ -357,6 +355,15 @@ fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
         }
         error => failure("open", path, error.into()),
     }
+}
+
+/// A commit that failed: the file may hold what was before it, or after it.
+fn unsettled(path: &Path, error: redb::Error) -> MetaDbError {
+    let source = match error {
+        redb::Error::Io(source) => source.into(),
+        error => error.into(),
+    };
+    MetaDbError::Unsettled { location: path.display().to_string(), source }
 }
 
 fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError {
