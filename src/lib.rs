@@ -23,6 +23,7 @@ pub mod hex;
 pub mod identity;
 pub mod metadb;
 pub mod oci;
+mod panics;
 pub mod progress;
 pub mod records;
 pub mod secret;

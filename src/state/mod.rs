@@ -13,6 +13,7 @@ mod memory;
 pub use history::{Change, StampRecord, changes};
 pub use memory::{RepoMemory, ShortHash, images_hash, records_hash, short_hash};
 
+use crate::panics;
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ const REPOS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefin
 const STAMPS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("stamps");
 /// Key: registry. Value: generation of the metaDB, then the digests of its orphans, one a line.
 const ORPHANS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("orphans");
+/// Memory for pages, whatever the file's size.
+const CACHE: usize = 16 << 20;
 /// Stamps that are remembered.
 const STAMPS_KEPT: usize = 100;
 
@@ -101,8 +104,8 @@ impl State {
         if !absent && !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
             return Err(StateError::Foreign { path: path.display().to_string() });
         }
-        let db = if absent { create(path) } else { redb::Database::open(path) };
-        let db = match db {
+        let opened = panics::caught(|| if absent { create(path) } else { builder().open(path) });
+        let db = match opened.unwrap_or_else(|said| Err(redb::StorageError::Corrupted(said).into())) {
             Ok(db) => db,
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
                 return Err(StateError::Locked { path: path.display().to_string() });
@@ -271,7 +274,14 @@ fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
     // Names of repos are nobody else's business.
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     drop(file.map_err(redb::StorageError::from)?);
-    redb::Database::create(path)
+    builder().create(path)
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    // Without the check redb may panic at any later time, over a file that was damaged behind its back.
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    builder
 }
 
 /// Whether the file begins as redb files do: anything else was never ours to move.
