@@ -10,6 +10,7 @@ use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
+use metactl::storage::object::{ObjectOptions, ParamError};
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
 
 /// What a command may do to the storage directory.
@@ -149,7 +150,7 @@ impl<'a> Context<'a> {
         for (route, store) in self.storage.sub_paths().into_iter().flatten() {
             specs.push(spec(Some(route), store)?);
         }
-        Ok(Stores::open(&specs)?)
+        Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
     }
 
     /// What zot will look for at its next start.
@@ -215,9 +216,15 @@ impl Expected {
 }
 
 fn spec(route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
-    if let Some(driver) = &store.storage_driver {
-        let name = driver.name().unwrap_or("?");
-        return Err(Failure::unknown("storage-driver", format!("this metactl cannot read {name} storage yet")));
-    }
-    Ok(StoreSpec { route: route.map(str::to_owned), kind: StoreKind::Local { root: (&store.root_directory).into() } })
+    let kind = match &store.storage_driver {
+        None => StoreKind::Local { root: (&store.root_directory).into() },
+        Some(driver) => match ObjectOptions::from_params(driver) {
+            Ok(options) => StoreKind::Object(Box::new(options)),
+            Err(error @ ParamError::Refused(_)) => return Err(Failure::unknown("config-refused", error.to_string())),
+            Err(error @ ParamError::Unsupported(_)) => {
+                return Err(Failure::unknown("storage-driver", error.to_string()));
+            }
+        },
+    };
+    Ok(StoreSpec { route: route.map(str::to_owned), kind })
 }

@@ -448,12 +448,13 @@ impl Walk<'_> {
             }
             self.progress.reading(repo);
             // Captured before the index is read, so that a later change is always newer.
+            let index_read = Time::from(self.stores.route(repo).now());
             let now = Time::from(jiff::Timestamp::now());
             let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
             if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
                 return;
             }
-            let clock = Clock { index_read: now, now };
+            let clock = Clock { index_read, now };
             if sender.send(Item { repo, read, clock, rules: self.rules, stores: self.stores }).is_err() {
                 return;
             }
