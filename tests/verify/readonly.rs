@@ -122,6 +122,7 @@ fn repos_in_the_wrong_store_are_unroutable() {
         let local = |route: Option<&str>, root: &Path| StoreSpec {
             route: route.map(str::to_owned),
             kind: StoreKind::Local { root: root.to_owned() },
+            cache: None,
         };
         let stores = Stores::open(&[local(None, &world.root()), local(Some("/sub"), &sub)]).unwrap();
         for depth in DEPTHS {
