@@ -62,16 +62,17 @@ fn use_state(path: &Path) -> Result<(), metactl::state::StateError> {
     let state = State::open(path, "registry")?;
     let index = IndexStat { size: 7, mtime: "2024-01-02T03:04:05Z".parse().unwrap(), tag: Some("tag".into()) };
     let digests: Vec<String> = (0..9).map(|n| format!("sha256:{n:064x}")).collect();
-    let memory = RepoMemory::new(Depth::Deep, &index, b"{}", &RepoState::default(), &digests, None, |_| None);
+    let memory = RepoMemory::new(Depth::Deep, &index, &RepoState::default(), &digests, None, |_| None);
     for name in state.repo_names()? {
         let _ = state.repo(&name);
     }
     let (stamp, fingerprint) = ("v2.1.20|0123".to_owned(), "0123".to_owned());
-    let _ = (state.stamp(&fingerprint), state.orphans([7; 16]));
+    let _ = (state.stamp(&fingerprint), state.orphans(7), state.generation());
     let repos: Vec<_> = (0..40).map(|n| (format!("team/app{n}"), Some(memory.clone()))).collect();
     state.update(&repos, true)?;
     state.remember_stamp(&StampRecord { stamp, fingerprint, written_at: 1, config: serde_json::json!({"a": 1}) })?;
-    state.remember_orphans([7; 16], &["sha256:a", "sha256:b"])
+    state.remember_generation(7)?;
+    state.remember_orphans(7, &["sha256:a", "sha256:b"])
 }
 
 fn read(path: &Path) -> Result<(), MetaDbError> {

@@ -4,7 +4,9 @@
 //! index at a time, blobs in batches (an object store keeps many requests in flight behind [`ImageStore::read_blobs`]).
 //! "Not found" is only ENOENT/404; every other failure is an error and never reads as "missing" or "empty".
 
+pub mod cache;
 pub mod local;
+pub mod object;
 pub mod routing;
 mod rules;
 
@@ -68,6 +70,9 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// Where a placeholder's content lies is unknown, because the blob cache cannot be asked.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
     /// The operation was asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -107,9 +112,26 @@ pub trait ImageStore: Send + Sync {
     /// As [`ImageStore::stat_index`]; [`StorageError::Io`] beyond [`MAX_DOCUMENT`] bytes.
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError>;
 
+    /// [`ImageStore::stat_index`] and [`ImageStore::read_index`] in one, at the cost of one request where that counts.
+    ///
+    /// # Errors
+    /// As both.
+    fn open_index(&self, repo: &str) -> Result<(IndexStat, Vec<u8>), StorageError> {
+        // In this order the content can be newer than the stat, never older.
+        let stat = self.stat_index(repo)?;
+        Ok((stat, self.read_index(repo)?))
+    }
+
     /// Read blobs by digest, one result per digest in the same order (spec §1.8).
     ///
     /// Zero-length dedupe placeholders are resolved; [`StorageError::NotFound`] if that fails. A blob of more than
     /// [`MAX_DOCUMENT`] bytes is an error: this is for documents, never for layers. All results are in memory at once.
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>>;
+
+    /// Now, as far as times in this store go: whatever changes in it later gets a modification time that is not older.
+    ///
+    /// A store that keeps whole seconds gives a whole second, and one that has a clock of its own goes by that.
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }

@@ -15,6 +15,7 @@ mod work;
 use crate::cancel::Cancel;
 use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
 use crate::oci::{self, json, time::Time};
+use crate::parallel::parallel;
 use crate::progress::{Phase, Progress};
 use crate::records::fold::{Clock, Rules};
 use crate::records::proto;
@@ -457,35 +458,18 @@ impl Walk<'_> {
             }
             self.progress.reading(repo);
             // Captured before the index is read, so that a later change is always newer.
+            let index_read = Time::from(self.stores.route(repo).now());
             let now = Time::from(jiff::Timestamp::now());
             let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
             if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
                 return;
             }
-            let clock = Clock { index_read: now, now };
+            let clock = Clock { index_read, now };
             if sender.send(Item { repo, read, clock, rules: self.rules, stores: self.stores }).is_err() {
                 return;
             }
         }
     }
-}
-
-/// Apply `f` to every item on up to `jobs` threads; results in the order of the items.
-pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let jobs = jobs.clamp(1, items.len().max(1));
-    if jobs == 1 {
-        return items.iter().map(f).collect();
-    }
-    let share = items.len().div_ceil(jobs);
-    std::thread::scope(|threads| {
-        let workers: Vec<_> =
-            items.chunks(share).map(|chunk| threads.spawn(|| chunk.iter().map(&f).collect::<Vec<_>>())).collect();
-        // A worker only ends without a result by a panic, which is passed on.
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// An error with its causes, on one line.

@@ -84,7 +84,7 @@ pub fn plan(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Plan, WalkError> {
-    let at = Time::from(jiff::Timestamp::now());
+    let at = Time::from(stores.now());
     let listing = stores.list(cancel)?;
     let (known, last_updated) = match db {
         Some(db) => (db.repo_names()?, db.last_updated()?),

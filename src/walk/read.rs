@@ -148,8 +148,7 @@ fn read_index(store: &dyn ImageStore, repo: &str, cancel: &Cancel) -> Result<(In
     let mut wait = TORN_WAIT;
     let mut tries = 0;
     loop {
-        let before = store.stat_index(repo)?;
-        let text = store.read_index(repo)?;
+        let (before, text) = store.open_index(repo)?;
         match json::document::<oci::Index>(&text) {
             Ok(document) => return Ok((before, document, text.len() as u64)),
             Err(error) => {
