@@ -138,7 +138,9 @@ fn a_failing_disk_leaves_the_old_tree_or_says_it_does_not_know() {
             let result = open.commit(&batch);
             file.0.lock().unwrap().fail_after = None;
             let Err(error) = result else { break };
-            let (BoltError::Io { source, .. } | BoltError::Unsettled { source, .. }) = &error else { panic!("{error}") };
+            let (BoltError::Io { source, .. } | BoltError::Unsettled { source, .. }) = &error else {
+                panic!("{error}")
+            };
             assert_eq!(source.kind(), kind, "{error}");
             assert_eq!(error.is_no_space(), kind == ErrorKind::StorageFull);
             let found = dump_image(file.image());

@@ -69,7 +69,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         let text = vector["config"].as_str().unwrap();
         add("config", [&[u8::try_from(parser).unwrap()], text.as_bytes()].concat());
     }
-    for text in ["", "v2.1.20+v2.1.20-0-g3b5796d|0123456789abcdef", "dev-v2.1.20-3b5796d-dirty|", "a|b|c", "v2.1.18\nx"] {
+    for text in ["", "v2.1.20+v2.1.20-0-g3b5796d|0123456789abcdef", "dev-v2.1.20-3b5796d-dirty|", "a|b|c", "v2.1.18\nx"]
+    {
         add("identity", text.as_bytes().to_vec());
         add("gojson", text.as_bytes().to_vec());
     }

@@ -329,7 +329,11 @@ fn a_clock_that_jumps_hides_no_change() {
             drop(writer);
             assert!(report.complete(), "{report:?}");
             let records = |raw: &Raw| decode(raw)["RepoMeta"]["changed"]["Tags"].clone();
-            assert_ne!(records(&driver.dump(root.path())), records(&raw), "{driver:?} {years}: the change was not seen");
+            assert_ne!(
+                records(&driver.dump(root.path())),
+                records(&raw),
+                "{driver:?} {years}: the change was not seen"
+            );
             // And the times are right again.
             assert_eq!(walk_at(&place, root.path(), false).unwrap().unchanged, 2);
         }

@@ -46,9 +46,11 @@ impl Scene {
                 push(root, repo, &["v1"], &format!("first {repo}"));
             }
         });
-        let (meta, state_file) = (PathBuf::from(driver.place(&sandbox.root).location()), sandbox.dir.path().join("state"));
+        let (meta, state_file) =
+            (PathBuf::from(driver.place(&sandbox.root).location()), sandbox.dir.path().join("state"));
         let url = format!("{}:{}", driver.place(&sandbox.root).driver(), meta.display());
-        let mut arguments: Vec<String> = ["--metadb", &url, "--jobs", "1", "--format", "json"].map(str::to_owned).into();
+        let mut arguments: Vec<String> =
+            ["--metadb", &url, "--jobs", "1", "--format", "json"].map(str::to_owned).into();
         if state {
             arguments.extend(["--state".into(), state_file.display().to_string()]);
         }
@@ -161,7 +163,8 @@ impl Scene {
                 self.driver.dump(&self.sandbox.root)
             }
             _ => {
-                let report = check_bolt(&Database::open(&meta).unwrap_or_else(|error| panic!("{what}: {error}: {ran:?}")));
+                let report =
+                    check_bolt(&Database::open(&meta).unwrap_or_else(|error| panic!("{what}: {error}: {ran:?}")));
                 assert!(report.is_clean(), "{what}: {:?}", report.problems);
                 self.driver.dump(&self.sandbox.root)
             }
@@ -182,7 +185,11 @@ impl Scene {
             assert_eq!(got, old, "{what}: something changed under the old stamp: {ran:?}");
         }
         if ran.code == Some(0) {
-            assert_eq!((all_new, stamp), (true, self.new.get("Version", "FastRestartStamp")), "{what}: 0 is a lie: {ran:?}");
+            assert_eq!(
+                (all_new, stamp),
+                (true, self.new.get("Version", "FastRestartStamp")),
+                "{what}: 0 is a lie: {ran:?}"
+            );
         } else {
             assert!(matches!(ran.code, Some(1..=3)), "{what}: {ran:?}");
             assert!(ran.stderr.contains("hint: ") || ran.json()["result"] == "partial", "{what}: {ran:?}");
@@ -198,7 +205,8 @@ impl Scene {
         let log = self.sandbox.dir.path().join("log");
         let mut codes = BTreeMap::new();
         for number in 1.. {
-            let what = format!("{}: {call} {error} at {number}{}", self.name, if from_then_on { " and after" } else { "" });
+            let what =
+                format!("{}: {call} {error} at {number}{}", self.name, if from_then_on { " and after" } else { "" });
             let mut options = files.to_vec();
             let when = format!("{number}{}", if from_then_on { "+" } else { "" });
             options.extend(["-e".into(), format!("trace={call}")]);

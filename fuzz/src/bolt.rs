@@ -14,9 +14,9 @@ const PAGE: usize = 1024;
 fn sealed(mut image: Vec<u8>) -> Vec<u8> {
     for slot in [0, PAGE] {
         let Some(meta) = image.get_mut(slot + 16..slot + 80) else { continue };
-        let sum = meta[..56].iter().fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-        });
+        let sum = meta[..56]
+            .iter()
+            .fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
         meta[56..].copy_from_slice(&sum.to_le_bytes());
     }
     image
@@ -29,8 +29,12 @@ pub fn read(data: &[u8]) {
     let Ok(database) = Database::with_layer(Path::new("image"), Box::new(file.clone())) else { return };
     let tree = database.snapshot(&cancel, dump_some);
     let clean = database.snapshot(&cancel, |tx| tx.check()).is_ok_and(|report| report.is_clean());
-    assert!(!clean || tree.is_ok() || matches!(tree, Err(BoltError::Cancelled)), "a sound file is unreadable: {tree:?}");
-    let _ = database.snapshot(&cancel, |tx| tx.root().for_each_key(|_, _| Ok::<_, BoltError>(ControlFlow::Continue(()))));
+    assert!(
+        !clean || tree.is_ok() || matches!(tree, Err(BoltError::Cancelled)),
+        "a sound file is unreadable: {tree:?}"
+    );
+    let _ =
+        database.snapshot(&cancel, |tx| tx.root().for_each_key(|_, _| Ok::<_, BoltError>(ControlFlow::Continue(()))));
     let _ = database.snapshot(&cancel, |tx| {
         for path in bucket_paths() {
             if let Ok(Some(bucket)) = tx.bucket(&as_path(&path)) {

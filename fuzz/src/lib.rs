@@ -27,14 +27,26 @@ pub fn small_bolt_file() -> &'static [u8] {
 
 /// All of them.
 pub const TARGETS: [Target; 10] = [
-    Target { name: "binary", about: "ELF, Mach-O and PE files: Go build information, planted strings", run: texts::binary },
+    Target {
+        name: "binary",
+        about: "ELF, Mach-O and PE files: Go build information, planted strings",
+        run: texts::binary,
+    },
     Target { name: "bolt_read", about: "BoltDB page reader: check, walk and look up in any file", run: bolt::read },
     Target { name: "bolt_write", about: "BoltDB writer: batches on damaged and on sound files", run: bolt::write },
     Target { name: "config", about: "config loaders (JSON, YAML, TOML, guessed), fingerprint", run: texts::config },
-    Target { name: "documents", about: "manifest, index and config documents, up to the records", run: records::documents },
+    Target {
+        name: "documents",
+        about: "manifest, index and config documents, up to the records",
+        run: records::documents,
+    },
     Target { name: "gojson", about: "Go's JSON text: strings and numbers", run: texts::gojson },
     Target { name: "identity", about: "stamps, identities, commits, build information", run: texts::identity },
-    Target { name: "records", about: "protobuf records: unknown fields, folding over any prior state", run: records::records },
+    Target {
+        name: "records",
+        about: "protobuf records: unknown fields, folding over any prior state",
+        run: records::records,
+    },
     Target { name: "redb", about: "state file and redb metaDB, damaged", run: redb_file::redb },
     Target { name: "redis", about: "Redis URLs and options; secrets stay secret", run: texts::redis },
 ];

@@ -11,10 +11,8 @@ use metactl::records::wire::{Carry, Record, lost_if_rewritten, unknown_fields};
 use metactl::records::{RepoChange, RepoState, decode_last_updated};
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const CLOCK: Clock = Clock {
-    index_read: Time { seconds: 1_700_000_000, nanos: 5 },
-    now: Time { seconds: 1_700_000_001, nanos: 0 },
-};
+const CLOCK: Clock =
+    Clock { index_read: Time { seconds: 1_700_000_000, nanos: 5 }, now: Time { seconds: 1_700_000_001, nanos: 0 } };
 
 /// What comes out of one fold goes into the next one, and from then on nothing changes.
 fn settles(entries: &RepoEntries, prior: RepoState) {
@@ -85,11 +83,8 @@ pub fn records(data: &[u8]) {
     }
     let source = Source { reference: "v1", digest: DIGEST, size: 7, pushed: None };
     let entry = ImageEntry::from_manifest(&source, Manifest::default(), Image::default());
-    let entries = RepoEntries {
-        tags: ["v1".to_owned()].into(),
-        entries: vec![Entry::Image(Box::new(entry))],
-        partial: false,
-    };
+    let entries =
+        RepoEntries { tags: ["v1".to_owned()].into(), entries: vec![Entry::Image(Box::new(entry))], partial: false };
     let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| bytes.to_vec());
     settles(&entries, RepoState { meta: some(meta), blobs: some(blobs), last_updated: some(image) });
 }

@@ -4,9 +4,9 @@
 use super::input::Input;
 use metactl::cancel::Cancel;
 use metactl::metadb::redb::{RedbMetaDb, RedbWriter};
-use metactl::metadb::{MetaDb as _, MetaDbError, MetaDbWriter as _, RepoWork, Refusal, WriteToken};
-use metactl::records::{RepoChange, RepoState, encode_time};
+use metactl::metadb::{MetaDb as _, MetaDbError, MetaDbWriter as _, Refusal, RepoWork, WriteToken};
 use metactl::oci::time::Time;
+use metactl::records::{RepoChange, RepoState, encode_time};
 use metactl::state::{RepoMemory, StampRecord, State};
 use metactl::storage::IndexStat;
 use metactl::verify::Depth;

@@ -34,7 +34,7 @@ pub fn config(data: &[u8]) {
         let Ok(storage) = config.storage(fields, &DedupeProbe::Works) else { continue };
         let again = config.storage(fields, &DedupeProbe::Works).expect("it was accepted before");
         assert_eq!(fingerprint(&storage), fingerprint(&again));
-                let _ = (storage.redacted_json(), config.metadb(&storage).choice.location(), config.problems(&storage));
+        let _ = (storage.redacted_json(), config.metadb(&storage).choice.location(), config.problems(&storage));
     }
 }
 
@@ -111,9 +111,10 @@ pub fn redis(data: &[u8]) {
     let _ = (redact_url(&text), redact_text(&text));
     match RedisOptions::from_url(&url) {
         Ok(options) => {
-            let password = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).is_some_and(|(login, _)| {
-                login.split_once(':').is_some_and(|(_, password)| password == SECRET)
-            });
+            let password = url
+                .split_once("://")
+                .and_then(|(_, rest)| rest.split_once('@'))
+                .is_some_and(|(login, _)| login.split_once(':').is_some_and(|(_, password)| password == SECRET));
             if plain && password && url.matches(SECRET).count() == 1 {
                 said(&options.location());
                 said(&format!("{options:?}"));
