@@ -191,6 +191,10 @@ impl ImageStore for Stores {
         places.join(", ")
     }
 
+    fn readers(&self, jobs: usize) -> usize {
+        self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         Ok(self.list(cancel)?.repos)
     }

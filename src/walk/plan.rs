@@ -98,7 +98,7 @@ pub fn plan(
     let misrouted: BTreeMap<&str, _> = listing.misrouted.iter().map(|found| (found.repo.as_str(), found)).collect();
     let names: Vec<&str> = listing.repos.iter().map(String::as_str).filter(|repo| scope.contains(repo)).collect();
     progress.begin(Phase::Plan, names.len() as u64);
-    let stats = super::parallel(&names, jobs, |repo| {
+    let stats = super::parallel(&names, stores.readers(jobs), |repo| {
         if cancel.is_cancelled() {
             return Err(StorageError::Cancelled);
         }
