@@ -6,6 +6,7 @@ use metactl::cancel::Cancel;
 use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
+use metactl::metadb::dynamodb::DynamoDbOptions;
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
@@ -96,21 +97,22 @@ impl<'a> Context<'a> {
             let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
             return Ok(match place {
                 Place::Redis(options) => self.redis(*options),
+                Place::DynamoDb(options) => self.dynamodb(*options),
                 other => other,
             });
         }
+        let refused =
+            |reason| Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"));
         match &self.metadb.choice {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
             MetaDbChoice::Redis(params) => {
-                let options = RedisOptions::from_params(params).map_err(|reason| {
-                    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
-                })?;
+                let options = RedisOptions::from_params(params).map_err(refused)?;
                 Ok(self.redis(options))
             }
-            choice @ MetaDbChoice::DynamoDb(_) => {
-                Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
-                    .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
+            MetaDbChoice::DynamoDb(params) => {
+                let options = DynamoDbOptions::from_params(params).map_err(refused)?;
+                Ok(self.dynamodb(options))
             }
             MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
         }
@@ -124,6 +126,10 @@ impl<'a> Context<'a> {
             key: global.redis_key_file.clone(),
         };
         Place::Redis(Box::new(options.with_files(files)))
+    }
+
+    fn dynamodb(&self, options: DynamoDbOptions) -> Place {
+        Place::DynamoDb(Box::new(options.with_rate(self.global.rate)))
     }
 
     /// What the metaDB's driver has to say about its options.

@@ -142,6 +142,18 @@ impl From<MetaDbError> for Failure {
                 .hint("check that the server runs, and cacheDriver in zot's config or --metadb"),
             MetaDbError::Login { .. } => Self::unknown("login", message)
                 .hint("credentials come from the URL or from cacheDriver's username and password, as for zot"),
+            MetaDbError::TablesMissing { .. } => Self::unknown("tables-missing", message).hint(
+                "zot creates them at its start, and so does `metactl walk --create-tables`; if they should exist, check \
+                 cacheDriver's endpoint, region and table names, and whose account the credentials are of",
+            ),
+            MetaDbError::Credentials { .. } => Self::unknown("credentials", message).hint(
+                "they are found as AWS's tools find them: environment, profile, web identity, SSO, container, instance; \
+                 the region is cacheDriver's",
+            ),
+            MetaDbError::Denied { ref command, .. } if command.starts_with("dynamodb:") => {
+                Self::unknown("denied", message)
+                    .hint("README, \"DynamoDB\", has the policies that reading and walking need")
+            }
             MetaDbError::Denied { .. } => Self::unknown("denied", message)
                 .hint("give the user these commands; README, \"Redis\", lists what reading and walking need"),
             MetaDbError::ReadOnly { .. } => Self::unknown("read-only", message)

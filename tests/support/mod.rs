@@ -6,6 +6,7 @@
 pub mod command;
 pub mod disk;
 pub mod driver;
+pub mod dynamodb;
 pub mod equality;
 pub mod model;
 pub mod records;
