@@ -1,6 +1,7 @@
 //! Redis as operators run it: with users, with TLS, as a cluster, under Sentinel.
 
-use super::redis::{Server, client, eventually, free_port};
+use super::redis::{Server, client};
+use super::server::{eventually, free_port};
 use metactl::config::DriverParams;
 use metactl::config::tree::{Map, Tree};
 use metactl::metadb::Place;
