@@ -179,6 +179,15 @@ fn every_recorded_walk_leaves_what_zot_left_on_dynamodb() {
     every_case(&[Driver::DynamoDb(&server)], leaves_what_zot_left);
 }
 
+#[test]
+fn every_recorded_walk_leaves_what_zot_left_on_a_dynamodb_that_throttles_and_fails() {
+    let server = Server::failing(7);
+    every_case(&[Driver::DynamoDb(&server)], leaves_what_zot_left);
+    let fates = server.fates();
+    let wrong: usize = fates.iter().filter(|(fate, _)| *fate != "forward").map(|(_, count)| count).sum();
+    assert!(wrong > 500, "{fates:?}");
+}
+
 /// What [`model`] makes of the state `before`, for every repo that the walk to `after` has read: a model that the
 /// recorded walks bear out, for walks that nobody recorded.
 fn against_model(root: &Path, before: &Raw, after: &Raw) -> Vec<String> {

@@ -5,8 +5,8 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 use metactl::progress::{Phase, Pressure, Progress};
 use std::fmt;
 use std::io::IsTerminal as _;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Operations shorter than this draw nothing.

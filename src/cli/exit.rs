@@ -117,7 +117,10 @@ impl From<MetaDbError> for Failure {
         let message = chain(&error);
         match error {
             MetaDbError::Absent { .. } => Self::unknown("metadb-absent", message)
-                .hint("`metactl walk` creates and fills it; if it should exist, check rootDirectory and --metadb"),
+                .hint(
+                    "`metactl walk` creates and fills it (in DynamoDB with --create-tables); if it should exist, check \
+                     the config and --metadb",
+                ),
             MetaDbError::Locked { holder: Some(holder), .. } if holder.starts_with("metactl ") => Self::unknown(
                 "locked", message,
             )

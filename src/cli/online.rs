@@ -31,7 +31,11 @@ pub fn allowed(place: &Place, context: &Context<'_>, online: bool, ui: Ui) -> Re
         }
         (None, _) => {
             let asked: Vec<String> = asked.iter().map(|url| secret::redact_url(url)).collect();
-            let looked = if asked.is_empty() { "no address of it is known".to_owned() } else { format!("nothing answers at {}", asked.join(" or ")) };
+            let looked = if asked.is_empty() {
+                "no address of it is known".to_owned()
+            } else {
+                format!("nothing answers at {}", asked.join(" or "))
+            };
             ui.notice(&format!("zot is assumed to be stopped, and every other zot of this metaDB: {looked}"));
             Ok(())
         }

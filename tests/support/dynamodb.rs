@@ -1,6 +1,7 @@
 //! DynamoDB for one test each: an emulator in this process, on a loopback port of its own, looked into from behind.
 
 use super::driver::{BUCKETS, Raw};
+use super::proxy::{Fate, Proxy, Reply};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dynoxide::Database;
@@ -10,7 +11,6 @@ use metactl::secret::Secret;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 /// Tables of zot's example config after its prefix, and the buckets whose records they hold under which attribute.
@@ -31,8 +31,9 @@ pub struct Server {
     pub port: u16,
     /// The emulator's inside.
     pub db: Database,
+    /// What stands between it and metactl.
+    front: Option<Proxy>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -43,7 +44,7 @@ impl Server {
         let db = Database::memory().unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = db.clone();
-        let thread = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -51,17 +52,34 @@ impl Server {
                 dynoxide::server::serve_with_shutdown(listener, served, stopped).await.unwrap();
             });
         });
-        Self { port, db, stop: Some(stop), thread: Some(thread) }
+        Self { port, db, front: None, stop: Some(stop) }
     }
 
-    /// What `--metadb` takes.
-    pub fn url(&self, prefix: &str) -> String {
-        url(self.port, prefix)
+    /// With a proxy before it that lets one request in seven go wrong: throttled, failed, or carried out without an
+    /// answer.
+    pub fn failing(seed: u64) -> Self {
+        let mut server = Self::start();
+        let front = Proxy::start(server.port);
+        front.random_faults(0.07, seed);
+        let mut count = 0;
+        front.rule(move |_| {
+            count += 1;
+            let body = r#"{"__type":"x#ProvisionedThroughputExceededException","message":"slow down"}"#;
+            let throttled = Reply::new(400, body).with("content-type", "application/x-amz-json-1.0");
+            (count % 13 == 0).then_some(Fate::Reply(throttled))
+        });
+        server.front = Some(front);
+        server
+    }
+
+    /// Requests so far by what became of them.
+    pub fn fates(&self) -> BTreeMap<String, usize> {
+        self.front.as_ref().map(Proxy::fates).unwrap_or_default()
     }
 
     /// The place under a prefix, whose tables a writer creates.
     pub fn place(&self, prefix: &str) -> Place {
-        place(self.port, prefix)
+        place(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
     }
 
     /// The six tables, as zot creates them.
@@ -77,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Names of all tables.
+    /// Names of the tables, a hundred at most.
     pub fn table_names(&self) -> Vec<String> {
         self.db.list_tables(serde_json::from_value(json!({})).unwrap()).unwrap().table_names
     }
@@ -129,8 +147,8 @@ impl Server {
 
     /// Everything of zot's under a prefix. Nothing that was there besides may be gone.
     pub fn dump(&self, prefix: &str) -> Raw {
-        let there = self.table_names();
-        if !there.contains(&format!("{prefix}Version")) {
+        let version = json!({"TableName": format!("{prefix}Version")});
+        if self.db.describe_table(serde_json::from_value(version).unwrap()).is_err() {
             return Raw::default();
         }
         let mut raw = Raw(BUCKETS.iter().map(|name| ((*name).to_owned(), BTreeMap::new())).collect());
@@ -177,11 +195,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.stop.take().map(|stop| stop.send(())));
-        if let Some(thread) = self.thread.take() {
-            // A client that is still connected must not keep the test from ending.
-            drop(thread);
-        }
+        // The thread is not waited for: a client that stays connected must not keep a test from ending.
+        let _ = self.stop.take().map(|stop| stop.send(()));
     }
 }
 

@@ -73,7 +73,7 @@ impl Link {
             cancel: cancel.clone(),
             location,
             pressure: Arc::clone(&service.pressure),
-            patience: FIRST_PATIENCE,
+            patience: FIRST_PATIENCE.min(service.patience),
         })
     }
 
@@ -86,7 +86,6 @@ impl Link {
     pub fn run<T>(&self, requests: impl Future<Output = T>) -> T {
         self.runtime.block_on(requests)
     }
-
 
     /// A fault of an operation on this metaDB.
     pub fn error(&self, action: &'static str, fault: Fault) -> MetaDbError {

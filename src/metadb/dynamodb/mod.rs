@@ -9,6 +9,7 @@
 //!
 //! Requests run on a runtime of this module's own, many at once; [`throttle`] decides how many.
 
+mod blob_cache;
 mod connect;
 mod errors;
 mod items;
@@ -22,6 +23,7 @@ mod throttle;
 mod users;
 mod writer;
 
+pub use blob_cache::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
 pub use options::{DynamoDbOptions, location};
 pub use reader::DynamoDbMetaDb;
 pub use writer::DynamoDbWriter;

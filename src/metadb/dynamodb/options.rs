@@ -30,7 +30,8 @@ impl Service {
     /// What is wrong with the endpoint; does not quote it.
     pub fn new(endpoint: Option<String>, region: Option<String>) -> Result<Self, String> {
         if let Some(endpoint) = &endpoint {
-            let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://")).unwrap_or_default();
+            let host =
+                endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://")).unwrap_or_default();
             if host.is_empty() || host.starts_with('/') {
                 return Err("endpoint must begin with http:// or https:// and name a host".into());
             }

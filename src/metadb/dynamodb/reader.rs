@@ -7,8 +7,8 @@ use super::items::{
 };
 use super::options::DynamoDbOptions;
 use super::scan::Scan;
-use super::throttle::AT_ONCE;
 use super::tables::{Found, Tables};
+use super::throttle::AT_ONCE;
 use super::users;
 use crate::cancel::Cancel;
 use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
@@ -136,7 +136,8 @@ impl MetaDb for DynamoDbMetaDb {
     }
 
     fn repo(&self, name: &str) -> Result<RepoState, MetaDbError> {
-        let items = self.link.run(self.link.repo_items(&self.tables, name)).map_err(|fault| self.link.error("read", fault))?;
+        let items =
+            self.link.run(self.link.repo_items(&self.tables, name)).map_err(|fault| self.link.error("read", fault))?;
         items.state().map_err(|error| self.damaged(format!("repo {name}: {error}")))
     }
 

@@ -12,7 +12,9 @@
 //! as due first.
 
 use super::errors::{Fault, Request};
-use super::items::{BATCH, IMAGE_META, KEY, LAST_UPDATED, REPO_BLOBS, REPO_META, RepoItems, Wanted, binary, bytes, key};
+use super::items::{
+    BATCH, IMAGE_META, KEY, LAST_UPDATED, REPO_BLOBS, REPO_META, RepoItems, Wanted, binary, bytes, key,
+};
 use super::reader::DynamoDbMetaDb;
 use super::size::{self, Large};
 use super::throttle::AT_ONCE;

@@ -122,19 +122,23 @@ impl Gate {
 
     /// Wait until a request that will cost about `units` may be sent.
     pub async fn enter(&self, units: f64) -> Result<Sent<'_>, Fault> {
-        loop {
-            // Registered before looking, so that nobody leaves unnoticed in between.
+        let mut sent = loop {
             let left = self.left.notified();
+            let mut left = std::pin::pin!(left);
+            // Registered before looking, so that nobody leaves unnoticed in between.
+            left.as_mut().enable();
             if let Some(sent) = self.try_enter(units) {
-                let wait = match &mut self.state().bucket {
-                    Some(bucket) => bucket.spend(units, Instant::now()),
-                    None => Duration::ZERO,
-                };
-                self.sleep(wait).await?;
-                return Ok(Sent { at: Instant::now(), ..sent });
+                break sent;
             }
             left.await;
-        }
+        };
+        let wait = match &mut self.state().bucket {
+            Some(bucket) => bucket.spend(units, Instant::now()),
+            None => Duration::ZERO,
+        };
+        self.sleep(wait).await?;
+        sent.at = Instant::now();
+        Ok(sent)
     }
 
     fn try_enter(&self, units: f64) -> Option<Sent<'_>> {
@@ -143,7 +147,10 @@ impl Gate {
             return None;
         }
         state.in_flight += 1;
-        drop(state);
+        if state.in_flight < state.level.limit() {
+            // The limit has grown: whoever leaves wakes only one.
+            self.left.notify_one();
+        }
         Some(Sent { gate: self, at: Instant::now(), units })
     }
 

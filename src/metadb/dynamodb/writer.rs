@@ -100,8 +100,7 @@ impl DynamoDbWriter {
     /// Whether the stamp is `new`, or gone by our own hand.
     fn stamp_is(&self, new: Option<&str>) -> Result<bool, MetaDbError> {
         let link = &self.db.link;
-        let item =
-            link.run(link.get(&self.db.tables.version, STAMP)).map_err(|fault| link.error("read", fault))?;
+        let item = link.run(link.get(&self.db.tables.version, STAMP)).map_err(|fault| link.error("read", fault))?;
         let is = |name: &str, text: &str| matches!(item.get(name), Some(AttributeValue::S(found)) if found == text);
         Ok(match new {
             Some(new) => is(VERSION, new),
