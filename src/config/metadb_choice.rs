@@ -65,8 +65,8 @@ impl MetaDbChoice {
             Self::Bolt { path } | Self::Redb { path } => path.display().to_string(),
             Self::Redis(params) => redis_location(params),
             Self::DynamoDb(params) => {
-                let part = |key| secret::redact_text(params.text(key).unwrap_or("?"));
-                format!("{} ({}), table {}", part("endpoint"), part("region"), part("versiontablename"))
+                let part = |key| params.text(key).unwrap_or("?");
+                crate::metadb::dynamodb::location(part("endpoint"), part("region"), part("versiontablename"))
             }
             Self::Invalid { reason } => reason.clone(),
         }

@@ -178,6 +178,17 @@ fn other_settings() {
     assert_eq!(config.identity_overrides(), (Some("v9"), Some("5")));
     let http = config.http_address();
     assert_eq!((http.address.as_deref(), http.port.as_deref(), http.tls), (Some("::1"), Some("8080"), true));
+    assert_eq!(http.url().as_deref(), Some("https://[::1]:8080"));
+    for (address, port, url) in [
+        (None, None, Some("http://127.0.0.1:8080")),
+        (Some("0.0.0.0"), Some("5000"), Some("http://127.0.0.1:5000")),
+        (Some("[::]"), Some("5000"), Some("http://[::1]:5000")),
+        (Some("registry.example.org"), Some("80"), Some("http://registry.example.org:80")),
+        (Some("127.0.0.1"), Some("0"), None),
+    ] {
+        let http = HttpAddress { address: address.map(str::to_owned), port: port.map(str::to_owned), tls: false };
+        assert_eq!(http.url().as_deref(), url);
+    }
 }
 
 #[test]
