@@ -264,6 +264,15 @@ pub enum MetaDbError {
         /// What.
         detail: String,
     },
+    /// A write failed so late that it may have taken place or not.
+    #[error("metaDB {location}: a write failed at its last step, so it may have taken place or not")]
+    Unsettled {
+        /// Place.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Any other failure.
     #[error("cannot {action} metaDB {location}")]
     Io {

@@ -194,40 +194,49 @@ impl Walk<'_> {
         if let Err(error) = outcome {
             report.broken_off = Some(chain(&error));
         }
-        report.stamp = self.settle_stamp(writer, &report, previous.as_deref(), stored.as_deref());
+        report.stamp =
+            self.settle_stamp(writer, &report, previous.as_deref(), stored.as_deref()).unwrap_or_else(|error| {
+                let reason = chain(&error);
+                report.broken_off = Some(reason.clone());
+                StampOutcome::Absent(reason)
+            });
         report.elapsed = started.elapsed();
         Ok(report)
     }
 
     /// The last step: `stored` is the stamp as it is now, `previous` as it was before the walk.
+    ///
+    /// # Errors
+    /// If a stamp is due and cannot be written. One that somebody else wrote meanwhile is no error: it stays.
     fn settle_stamp(
         &self,
         writer: &mut dyn MetaDbWriter,
         report: &WalkReport,
         previous: Option<&[u8]>,
         stored: Option<&[u8]>,
-    ) -> StampOutcome {
+    ) -> Result<StampOutcome, MetaDbError> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let without = |reason: String| match stored {
             Some(_) => StampOutcome::Untouched(reason),
             None => StampOutcome::Absent(reason),
         };
         if !report.complete() {
-            return without("the walk is not complete".into());
+            return Ok(without("the walk is not complete".into()));
         }
         // A walk over some repos vouches for these only: it can keep a stamp, never give one.
         let (wanted, outcome): (&[u8], fn(String) -> StampOutcome) = match (&self.scope.repos, self.stamp, previous) {
             (Some(_), _, Some(previous)) => (previous, StampOutcome::Restored),
-            (Some(_), _, None) => return without("only some repos were walked".into()),
+            (Some(_), _, None) => return Ok(without("only some repos were walked".into())),
             (None, Ok(stamp), _) => (stamp.as_bytes(), StampOutcome::Written),
-            (None, Err(reason), _) => return without(reason.into()),
+            (None, Err(reason), _) => return Ok(without(reason.into())),
         };
         if stored == Some(wanted) {
-            return StampOutcome::Current(text(wanted));
+            return Ok(StampOutcome::Current(text(wanted)));
         }
         match writer.set_stamp(stored, Some(wanted)) {
-            Ok(()) => outcome(text(wanted)),
-            Err(error) => without(chain(&error)),
+            Ok(()) => Ok(outcome(text(wanted))),
+            Err(error @ MetaDbError::StampChanged { .. }) => Ok(without(chain(&error))),
+            Err(error) => Err(error),
         }
     }
 }

@@ -153,7 +153,8 @@ fn bolt_content(tx: &Tx<'_>) -> Result<Raw, BoltError> {
     let mut paths: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     while let Some(path) = paths.pop() {
         let names: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-        let bucket = tx.bucket(&names)?.unwrap();
+        // Gone only while a writer changes the file: then all of this is thrown away and read again.
+        let Some(bucket) = tx.bucket(&names)? else { continue };
         let mut records = Records::new();
         bucket.for_each(|key, value| -> Result<_, BoltError> {
             match value {
