@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use work::{Batch, Due, Gone, Item};
+use work::{Batch, Due, Gone, Item, Look};
 
 /// Encoded bytes that are committed together: large enough that pages of the metaDB are rewritten rarely, small enough
 /// to bound memory.
@@ -276,7 +276,7 @@ impl Run<'_> {
 
     fn delete(&mut self, writer: &mut dyn MetaDbWriter, plan: &Plan) -> Result<(), WalkError> {
         let listed_at = plan.at.unwrap_or(Time::ZERO);
-        let gone = |repo| Gone { repo, stores: self.walk.stores, listed_at };
+        let gone = |repo| Gone { repo, look: Look::new(repo, self.walk.stores), listed_at };
         let work: Vec<Gone<'_>> = plan.gone.iter().map(|repo| gone(repo)).collect();
         let outcomes = writer.write(&work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
         for (repo, outcome) in plan.gone.iter().zip(outcomes) {
@@ -455,7 +455,8 @@ impl Walk<'_> {
                 return;
             }
             let clock = Clock { index_read, now };
-            if sender.send(Item { repo, read, clock, rules: self.rules, stores: self.stores }).is_err() {
+            let look = Look::new(repo, self.stores);
+            if sender.send(Item { repo, read, clock, rules: self.rules, look }).is_err() {
                 return;
             }
         }
