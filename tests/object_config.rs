@@ -35,7 +35,10 @@ fn parameters_that_keep_zot_from_starting_are_refused_by_name() {
         (json!({"name": "gcs", "bucket": "b", "chunksize": 524_288}), "zot reads every number in JSON as a float"),
         (with(azure(), "credentials", json!({})), "storage.storageDriver.credentials.type must be shared_key"),
         (with(azure(), "accountkey", json!("hunter22!")), "storage.storageDriver.accountkey must be the account's key"),
-        (with(azure(), "skipverify", json!("true")), "storage.storageDriver.skipverify must be a boolean, not a string"),
+        (
+            with(azure(), "skipverify", json!("true")),
+            "storage.storageDriver.skipverify must be a boolean, not a string",
+        ),
     ] {
         sandbox.configure(&json!({"storageDriver": driver}));
         for arguments in [&["walk"][..], &["walk", "--dry-run"], &["verify"]] {
@@ -60,7 +63,8 @@ fn parameters_that_keep_zot_from_starting_are_refused_by_name() {
 #[test]
 fn sub_paths_are_refused_by_their_own_name() {
     let sandbox = Sandbox::new(|_| ());
-    let sub = json!({"rootDirectory": "/tmp/unused", "dedupe": false, "storageDriver": with(s3(), "bucket", json!(""))});
+    let sub =
+        json!({"rootDirectory": "/tmp/unused", "dedupe": false, "storageDriver": with(s3(), "bucket", json!(""))});
     sandbox.configure(&json!({"subPaths": {"/a": sub}}));
     let ran = sandbox.run(&["walk"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
@@ -93,7 +97,11 @@ fn files_that_are_named_must_be_usable() {
     for (driver, environment, says) in [
         (json!({"name": "gcs", "bucket": "b", "keyfile": "/nowhere/key.json"}), None, "/nowhere/key.json"),
         (json!({"name": "gcs", "bucket": "b", "keyfile": broken}), None, "is not JSON"),
-        (json!({"name": "gcs", "bucket": "b"}), Some(("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/adc.json")), "/nowhere/adc.json"),
+        (
+            json!({"name": "gcs", "bucket": "b"}),
+            Some(("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/adc.json")),
+            "/nowhere/adc.json",
+        ),
         (s3(), Some(("AWS_CA_BUNDLE", "/nowhere/ca.pem")), "AWS_CA_BUNDLE (/nowhere/ca.pem)"),
     ] {
         sandbox.configure(&json!({"storageDriver": driver}));

@@ -55,7 +55,8 @@ fn serve(client: &TcpStream, answers: &[(&str, &str)], seen: &Mutex<Vec<String>>
             }
         }
         let head = String::from_utf8(head).unwrap();
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
         let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
         from.read_exact(&mut body).unwrap();
         let told = answers.iter().find(|(path, _)| head.split(' ').nth(1).unwrap().starts_with(path));
@@ -122,15 +123,21 @@ fn s3_credentials_come_from_the_chain_in_zots_order() {
         "[default]\naws_access_key_id = AKDEFAULT\naws_secret_access_key = s\n\n[other]\naws_access_key_id = AKOTHER\n\
          aws_secret_access_key = s\naws_session_token = TOTHER\n",
     );
-    let process = format!("cat {}", write(files.path(), "process", &CONTAINER.replace("CONTAINER", "PROCESS").replace(
-        "\"Token\"",
-        "\"Version\": 1, \"SessionToken\"",
-    )));
+    let process = format!(
+        "cat {}",
+        write(
+            files.path(),
+            "process",
+            &CONTAINER.replace("CONTAINER", "PROCESS").replace("\"Token\"", "\"Version\": 1, \"SessionToken\"",)
+        )
+    );
     let config = write(
         files.path(),
         "config",
-        &format!("[default]\nregion = x\n[profile more]\naws_access_key_id = AKMORE\naws_secret_access_key = s\n\
-                  [profile asked]\ncredential_process = {process}\n"),
+        &format!(
+            "[default]\nregion = x\n[profile more]\naws_access_key_id = AKMORE\naws_secret_access_key = s\n\
+                  [profile asked]\ncredential_process = {process}\n"
+        ),
     );
     let shared = ("AWS_SHARED_CREDENTIALS_FILE", credentials.as_str());
     let wide = ("AWS_CONFIG_FILE", config.as_str());
@@ -143,9 +150,24 @@ fn s3_credentials_come_from_the_chain_in_zots_order() {
 
     for (more, environment, key, session) in [
         // Keys in the config, if both are there.
-        (json!({"accesskey": "AKFILE", "secretkey": "s"}), &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")][..], "AKFILE", None),
-        (json!({"accesskey": "AKFILE"}), &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")], "AKENV", None),
-        (none.clone(), &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_SESSION_TOKEN", "TENV"), shared], "AKENV", token("TENV")),
+        (
+            json!({"accesskey": "AKFILE", "secretkey": "s"}),
+            &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")][..],
+            "AKFILE",
+            None,
+        ),
+        (
+            json!({"accesskey": "AKFILE"}),
+            &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")],
+            "AKENV",
+            None,
+        ),
+        (
+            none.clone(),
+            &[("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_SESSION_TOKEN", "TENV"), shared],
+            "AKENV",
+            token("TENV"),
+        ),
         // Names that only the old library knows.
         (none.clone(), &[("AWS_ACCESS_KEY", "AKOLD"), ("AWS_SECRET_KEY", "s"), shared], "AKOLD", None),
         // Half a pair is none.
@@ -153,9 +175,19 @@ fn s3_credentials_come_from_the_chain_in_zots_order() {
         (none.clone(), &[shared, ("AWS_PROFILE", "other"), container], "AKOTHER", token("TOTHER")),
         // The second name of that variable, and the config file, only count where that is asked for.
         (none.clone(), &[shared, ("AWS_DEFAULT_PROFILE", "other")], "AKDEFAULT", None),
-        (none.clone(), &[shared, wide, ("AWS_DEFAULT_PROFILE", "other"), ("AWS_SDK_LOAD_CONFIG", "1")], "AKOTHER", token("TOTHER")),
+        (
+            none.clone(),
+            &[shared, wide, ("AWS_DEFAULT_PROFILE", "other"), ("AWS_SDK_LOAD_CONFIG", "1")],
+            "AKOTHER",
+            token("TOTHER"),
+        ),
         (none.clone(), &[wide, ("AWS_PROFILE", "more"), ("AWS_SDK_LOAD_CONFIG", "true")], "AKMORE", None),
-        (none.clone(), &[wide, ("AWS_PROFILE", "asked"), ("AWS_SDK_LOAD_CONFIG", "1"), ("PATH", "/usr/bin:/bin")], "AKPROCESS", token("TPROCESS")),
+        (
+            none.clone(),
+            &[wide, ("AWS_PROFILE", "asked"), ("AWS_SDK_LOAD_CONFIG", "1"), ("PATH", "/usr/bin:/bin")],
+            "AKPROCESS",
+            token("TPROCESS"),
+        ),
         (none.clone(), &[container, instance], "AKCONTAINER", token("TCONTAINER")),
         (none.clone(), &[instance], "AKINSTANCE", token("TINSTANCE")),
     ] {
@@ -177,7 +209,10 @@ fn requests_say_who_asks() {
 
 #[test]
 fn azure_default_credentials_find_a_managed_identity() {
-    let server = Server::start(&[("/msi", r#"{"access_token": "TMANAGED", "expires_on": "4070908800", "token_type": "Bearer"}"#)]);
+    let server = Server::start(&[(
+        "/msi",
+        r#"{"access_token": "TMANAGED", "expires_on": "4070908800", "token_type": "Bearer"}"#,
+    )]);
     let driver = json!({
         "name": "azure", "accountname": "acct", "container": "c", "serviceurl": server.url(),
         "credentials": {"type": "default_credentials"},

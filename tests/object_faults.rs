@@ -87,7 +87,8 @@ fn what_stays_unreadable_fails_its_repo_alone() {
         bucket.load(files.path());
         let proxy = Proxy::start(server.port);
         let sandbox = remote(&bucket, proxy.port);
-        let digest_of = |repo: &str| pushed.iter().find(|(name, _)| *name == repo).map(|(_, found)| found.clone()).unwrap();
+        let digest_of =
+            |repo: &str| pushed.iter().find(|(name, _)| *name == repo).map(|(_, found)| found.clone()).unwrap();
         let hex = |digest: &str| digest.rsplit_once(':').unwrap().1.to_owned();
         // Manifests of two, the config of the third.
         let (denied, slow, torn) = (hex(&digest_of("denied").0), hex(&digest_of("slow").0), hex(&digest_of("torn").1));
@@ -96,7 +97,8 @@ fn what_stays_unreadable_fails_its_repo_alone() {
             match () {
                 () if about(&denied) => Some(Fate::Reply(Reply::new(403, ""))),
                 () if about(&slow) => {
-                    let body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+                    let body =
+                        "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
                     Some(Fate::Reply(Reply::new(503, body)))
                 }
                 () if about(&torn) => Some(Fate::Truncate),
@@ -216,7 +218,10 @@ fn wrong_credentials_and_places_are_named_before_anything_is_written() {
             &["301 PermanentRedirect", "the bucket is in region \"eu-central-1\": correct storageDriver.region"],
         ),
         // A secret that the service repeats stays secret.
-        (Reply::new(403, "<Error><Code>Odd</Code><Message>SKTEST-Secret is wrong</Message></Error>"), &["*** is wrong"]),
+        (
+            Reply::new(403, "<Error><Code>Odd</Code><Message>SKTEST-Secret is wrong</Message></Error>"),
+            &["*** is wrong"],
+        ),
     ] {
         proxy.rule(move |_| Some(Fate::Reply(reply.clone())));
         let message = walk();

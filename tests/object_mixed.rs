@@ -68,7 +68,9 @@ fn sub_paths_on_every_service_fill_every_metadb() {
         }
         let url = match metadb {
             "redis" => redis.url("/0"),
-            name => format!("{name}:{}", spread.root.join(if name == "bolt" { "meta.db" } else { "meta.redb" }).display()),
+            name => {
+                format!("{name}:{}", spread.root.join(if name == "bolt" { "meta.db" } else { "meta.redb" }).display())
+            }
         };
         let command = |arguments: &[&str]| {
             let mut command = spread.command(arguments);
@@ -162,7 +164,8 @@ fn no_more_requests_at_a_time_than_allowed() {
         exits(command(&sandbox, &bucket, proxy.port, &["walk", "--io-concurrency", &bound.to_string()]), 0);
         // Each takes longer than this, so that those which came within it were under way together.
         let times = times.lock().unwrap();
-        let together = |from: &Instant| times.iter().filter(|time| *time >= from && **time - *from < DELAY * 9 / 10).count();
+        let together =
+            |from: &Instant| times.iter().filter(|time| *time >= from && **time - *from < DELAY * 9 / 10).count();
         let most = times.iter().map(together).max().unwrap();
         assert!(most <= bound && most > more_than, "{most} requests, {bound} allowed");
     }
@@ -196,7 +199,8 @@ fn every_driver_lists_what_zots_own_lists() {
             expected.retain(|name| *name != "half");
         }
         let sandbox = remote(&bucket, server.port);
-        let planned = exits(command(&sandbox, &bucket, server.port, &["--format", "json", "walk", "--dry-run"]), 0).json();
+        let planned =
+            exits(command(&sandbox, &bucket, server.port, &["--format", "json", "walk", "--dry-run"]), 0).json();
         let mut new: Vec<&str> = planned["new"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         new.sort_unstable();
         assert_eq!(new, expected, "{kind:?}");

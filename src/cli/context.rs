@@ -3,13 +3,16 @@
 use super::args::{Global, OnOff};
 use super::exit::Failure;
 use metactl::cancel::Cancel;
-use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
+use metactl::config::{
+    self, BlobCacheChoice, DedupeProbe, DriverParams, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store,
+};
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
+use metactl::storage::cache::CacheSpec;
 use metactl::storage::object::{ObjectOptions, ParamError};
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
 
@@ -103,19 +106,14 @@ impl<'a> Context<'a> {
         if let Some(url) = &self.global.metadb {
             let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
             return Ok(match place {
-                Place::Redis(options) => self.redis(*options),
+                Place::Redis(options) => Place::Redis(Box::new(options.with_files(self.redis_files()))),
                 other => other,
             });
         }
         match &self.metadb.choice {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
-            MetaDbChoice::Redis(params) => {
-                let options = RedisOptions::from_params(params).map_err(|reason| {
-                    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
-                })?;
-                Ok(self.redis(options))
-            }
+            MetaDbChoice::Redis(params) => Ok(Place::Redis(Box::new(self.redis_options(params)?))),
             choice @ MetaDbChoice::DynamoDb(_) => {
                 Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
                     .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
@@ -124,14 +122,20 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn redis(&self, options: RedisOptions) -> Place {
+    fn redis_options(&self, params: &DriverParams) -> Result<RedisOptions, Failure> {
+        let options = RedisOptions::from_params(params).map_err(|reason| {
+            Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
+        })?;
+        Ok(options.with_files(self.redis_files()))
+    }
+
+    fn redis_files(&self) -> TlsFiles {
         let global = self.global;
-        let files = TlsFiles {
+        TlsFiles {
             ca: global.redis_ca_file.clone(),
             cert: global.redis_cert_file.clone(),
             key: global.redis_key_file.clone(),
-        };
-        Place::Redis(Box::new(options.with_files(files)))
+        }
     }
 
     /// What the metaDB's driver has to say about its options.
@@ -156,9 +160,34 @@ impl<'a> Context<'a> {
         let routes =
             std::iter::once(None).chain(self.storage.sub_paths().into_iter().flatten().map(|(route, _)| Some(route)));
         let stores = self.storage.stores().zip(routes);
-        let specs = stores.map(|((name, store), route)| spec(&name, route.map(String::as_str), store));
+        let specs = stores.map(|((name, store), route)| self.spec(&name, route.map(String::as_str), store));
         let specs: Vec<StoreSpec> = specs.collect::<Result<_, _>>()?;
         Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
+    }
+
+    fn spec(&self, name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
+        let kind = match &store.storage_driver {
+            None => StoreKind::Local { root: (&store.root_directory).into() },
+            Some(driver) => match ObjectOptions::from_params(driver) {
+                Ok(options) => StoreKind::Object(Box::new(options)),
+                Err(error @ ParamError::Refused(_)) => {
+                    let message = format!("zot would refuse to start: {name}.{error}");
+                    return Err(Failure::unknown("config-refused", message));
+                }
+                Err(error @ ParamError::Unsupported(_)) => {
+                    return Err(Failure::unknown("storage-driver", format!("this metactl cannot use {name}.{error}")));
+                }
+            },
+        };
+        let cache = match BlobCacheChoice::of(store) {
+            BlobCacheChoice::None => None,
+            BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
+            BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
+            BlobCacheChoice::DynamoDb(_) => {
+                return Err(Failure::unknown("storage-driver", "this metactl cannot look into a DynamoDB cache yet"));
+            }
+        };
+        Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })
     }
 
     /// What zot will look for at its next start.
@@ -221,21 +250,4 @@ impl Expected {
             .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
         Rules { push_time_is_now: old, lax_cosign_tags: old, sbom_tags_file_signatures: self.on_redis }
     }
-}
-
-fn spec(name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
-    let kind = match &store.storage_driver {
-        None => StoreKind::Local { root: (&store.root_directory).into() },
-        Some(driver) => match ObjectOptions::from_params(driver) {
-            Ok(options) => StoreKind::Object(Box::new(options)),
-            Err(error @ ParamError::Refused(_)) => {
-                let message = format!("zot would refuse to start: {name}.{error}");
-                return Err(Failure::unknown("config-refused", message));
-            }
-            Err(error @ ParamError::Unsupported(_)) => {
-                return Err(Failure::unknown("storage-driver", format!("this metactl cannot use {name}.{error}")));
-            }
-        },
-    };
-    Ok(StoreSpec { route: route.map(str::to_owned), kind })
 }

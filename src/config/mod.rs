@@ -10,6 +10,7 @@
 //! of the others the keys named in `sections`); what zot decides at random is refused; hostile files neither panic
 //! nor hang nor exhaust memory or stack; no error message and no `Debug` output holds a secret parameter.
 
+mod blob_cache;
 pub mod checks;
 mod decode;
 mod driver;
@@ -25,6 +26,7 @@ mod storage;
 mod toml;
 pub mod tree;
 mod yaml;
+mod yaml_scalar;
 mod yaml_time;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ mod tests;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use blob_cache::BlobCacheChoice;
 pub use driver::DriverParams;
 pub use fields::{FieldSet, FieldSetChoice, NoStamp};
 pub use hardlink::DedupeProbe;
@@ -131,7 +134,7 @@ pub struct ConfigError {
     pub kind: ConfigErrorKind,
     /// What is wrong, a lower-case fragment.
     pub reason: String,
-    /// Cause, if the operating system has one.
+    /// Cause, if there is more to know than `kind` says.
     #[source]
     pub source: Option<std::io::Error>,
 }
@@ -152,7 +155,9 @@ impl ConfigError {
             std::io::ErrorKind::IsADirectory => (ConfigErrorKind::IsDirectory, "is a directory"),
             _ => (ConfigErrorKind::Io, "cannot be read"),
         };
-        Self { source: Some(error), ..Self::new(path, kind, reason) }
+        // The other kinds say all there is to say.
+        let source = (kind == ConfigErrorKind::Io).then_some(error);
+        Self { source, ..Self::new(path, kind, reason) }
     }
 
     fn syntax(path: &Path, format: &str, error: SyntaxError) -> Self {

@@ -11,6 +11,7 @@ pub mod redb;
 pub mod redis;
 
 use crate::cancel::Cancel;
+use crate::checksum::Checksum;
 use crate::oci::time::Time;
 use crate::records::wire::{Record, lost_if_rewritten};
 use crate::records::{RepoChange, RepoState};
@@ -240,6 +241,25 @@ pub enum MetaDbError {
     Cancelled,
 }
 
+/// Kinds of records that storage accounts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// By digest.
+    ImageMeta,
+    /// By repo.
+    RepoMeta,
+    /// By repo.
+    RepoBlobs,
+    /// By repo.
+    RepoLastUpdated,
+}
+
+/// Makes a key short, so that many take little memory.
+pub type ShortKey = fn(&str) -> u128;
+
+/// Short keys and the checksums of their records, in no order.
+pub type Checksums = Vec<(u128, Checksum)>;
+
 /// Reading side of a metaDB.
 pub trait MetaDb: Send + Sync {
     /// Schema version; `None` if it was never written.
@@ -292,14 +312,14 @@ pub trait MetaDb: Send + Sync {
         Ok(None)
     }
 
-    /// Every ImageMeta record in one pass, for drivers where that costs far less than asking for each: `visit` gets digest
-    /// and bytes, maybe some of them again if a writer disturbs the pass. `false`: not offered.
+    /// Checksums of all records of a kind in one pass, for drivers where that costs far less than asking for each, on up
+    /// to `jobs` threads. `None`: not offered.
     ///
     /// # Errors
     /// If they cannot be read completely.
-    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
-        let _ = visit;
-        Ok(false)
+    fn checksums(&self, kind: Kind, short: ShortKey, jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
+        let _ = (kind, short, jobs);
+        Ok(None)
     }
 
     /// Every user's UserData record: user id and JSON text (spec §4.5). Drivers that keep users in another form give the

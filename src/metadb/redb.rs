@@ -4,8 +4,12 @@
 //! the file shared, so that several readers can look at once; writing opens it exclusively.
 
 use super::create::create_whole;
-use super::{MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, WriteToken, image_needs_write};
+use super::{
+    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken,
+    image_needs_write,
+};
 use crate::cancel::Cancel;
+use crate::checksum::checksum;
 use crate::oci::time::Time;
 use crate::records::{RepoChange, RepoState, decode_last_updated};
 use redb::{ReadOnlyTable, ReadableTable as _, Table, TableDefinition};
@@ -206,15 +210,23 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
         Ok(super::file_version(&self.path))
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
-        self.read(IMAGES, |table| {
-            for entry in table.iter()? {
-                let (digest, record) = entry?;
-                visit(digest.value(), record.value());
-            }
-            Ok(())
+    fn checksums(&self, kind: Kind, short: ShortKey, _jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
+        let table = match kind {
+            Kind::ImageMeta => IMAGES,
+            Kind::RepoMeta => REPOS,
+            Kind::RepoBlobs => BLOBS,
+            Kind::RepoLastUpdated => LAST_UPDATED,
+        };
+        let sums = self.read(table, |table| {
+            table
+                .iter()?
+                .map(|entry| {
+                    let (key, record) = entry?;
+                    Ok((short(key.value()), checksum(record.value())))
+                })
+                .collect::<Result<Checksums, redb::Error>>()
         })?;
-        Ok(true)
+        Ok(Some(sums))
     }
 
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {

@@ -4,6 +4,7 @@
 //! index at a time, blobs in batches (an object store keeps many requests in flight behind [`ImageStore::read_blobs`]).
 //! "Not found" is only ENOENT/404; every other failure is an error and never reads as "missing" or "empty".
 
+pub mod cache;
 pub mod local;
 pub mod object;
 pub mod routing;
@@ -72,6 +73,9 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// Where a placeholder's content lies is unknown, because the blob cache cannot be asked.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
     /// The operation was asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -3,6 +3,7 @@
 //! Names are never shortened: `a/x` in the store of route `/a` is the directory `<root>/a/x`. Whatever store lists a
 //! name, every later operation goes to the store the name *routes* to. [`Listing::misrouted`] tells where they differ.
 
+use super::cache::CacheSpec;
 use super::local::LocalStore;
 use super::object::{IO_CONCURRENCY, Io, ObjectOptions, ObjectStore};
 use super::{Blob, ImageStore, IndexStat, Later, StorageError};
@@ -20,6 +21,8 @@ pub struct StoreSpec {
     pub route: Option<String>,
     /// Kind and place.
     pub kind: StoreKind,
+    /// Where its deduplicated blobs are looked up.
+    pub cache: Option<CacheSpec>,
 }
 
 /// Kind and place of a store.
@@ -90,18 +93,19 @@ impl Stores {
         let mut io: Option<Arc<Io>> = None;
         let (mut default, mut subs) = (None, Vec::<(String, Arc<dyn ImageStore>)>::new());
         for spec in specs {
+            let cache = spec.cache.as_ref().map(CacheSpec::open);
             let store = match &spec.kind {
                 StoreKind::Object(options) => {
                     let io = match &io {
                         Some(io) => Arc::clone(io),
                         None => Arc::clone(io.insert(Arc::new(Io::new(io_concurrency)?))),
                     };
-                    Arc::new(ObjectStore::open(options, io)?)
+                    Arc::new(ObjectStore::open(options, io, cache)?)
                 }
                 StoreKind::Local { root } => match locals.iter().find(|(other, _)| same_directory(other, root)) {
                     Some((_, store)) => Arc::clone(store),
                     None => {
-                        let store: Arc<dyn ImageStore> = Arc::new(LocalStore::new(root));
+                        let store: Arc<dyn ImageStore> = Arc::new(LocalStore::new(root).with_cache(cache));
                         locals.push((root.clone(), Arc::clone(&store)));
                         store
                     }

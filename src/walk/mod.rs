@@ -15,6 +15,7 @@ mod work;
 use crate::cancel::Cancel;
 use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
 use crate::oci::{self, json, time::Time};
+use crate::parallel::parallel;
 use crate::progress::{Phase, Progress};
 use crate::records::fold::{Clock, Rules};
 use crate::records::proto;
@@ -461,24 +462,6 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// Apply `f` to every item on up to `jobs` threads; results in the order of the items.
-pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let jobs = jobs.clamp(1, items.len().max(1));
-    if jobs == 1 {
-        return items.iter().map(f).collect();
-    }
-    let share = items.len().div_ceil(jobs);
-    std::thread::scope(|threads| {
-        let workers: Vec<_> =
-            items.chunks(share).map(|chunk| threads.spawn(|| chunk.iter().map(&f).collect::<Vec<_>>())).collect();
-        // A worker only ends without a result by a panic, which is passed on.
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// An error with its causes, on one line.

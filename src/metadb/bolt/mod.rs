@@ -15,6 +15,7 @@
 //! | `page` | no byte of a file is believed before it is checked; no input panics |
 //! | `file` | every access is positioned; the trait is where tests inject faults |
 //! | `pager`, `tree` | a lookup reads only the pages on its path; no walk visits more pages than the file has |
+//! | `ahead` | what a walk reads ahead is forgotten with its snapshot |
 //! | `freelist` | a page is free or used, never both, and never handed out twice |
 //! | `builder`, `apply` | pages of the committed tree are never written over |
 //! | `writer` | data is durable before the meta page that makes it visible |
@@ -25,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod ahead;
 mod apply;
 mod batch;
 mod builder;

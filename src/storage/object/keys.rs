@@ -55,6 +55,11 @@ impl Keys {
         }
     }
 
+    /// Key of a file, named as zot's drivers are given it: below the driver's root.
+    pub(super) fn recorded(&self, path: &str) -> String {
+        join(&self.driver, path)
+    }
+
     /// Key of a file, named relative to the store.
     pub(super) fn file(&self, name: &str) -> String {
         join(&self.root(), name)

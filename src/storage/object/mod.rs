@@ -21,6 +21,7 @@ mod shared;
 pub use io::Io;
 pub use params::ParamError;
 
+use super::cache::{BlobCache, resolve};
 use super::rules::{MAX_DOCUMENT, is_empty_digest, parse_digest, valid_repo_name};
 use super::{Blob, ImageStore, IndexStat, Later, StorageError};
 use crate::cancel::Cancel;
@@ -109,6 +110,7 @@ impl ObjectOptions {
 pub struct ObjectStore {
     io: Arc<Io>,
     bucket: Arc<Bucket>,
+    cache: Option<Arc<dyn BlobCache>>,
 }
 
 /// What tasks share.
@@ -123,11 +125,11 @@ struct Bucket {
 }
 
 impl ObjectStore {
-    /// Make a client. Nothing is asked of the service yet.
+    /// Make a client. Nothing is asked of the service yet, nor of the blob cache that knows where placeholders lead.
     ///
     /// # Errors
     /// If files that the parameters or the environment name cannot be used.
-    pub fn open(options: &ObjectOptions, io: Arc<Io>) -> Result<Self, StorageError> {
+    pub fn open(options: &ObjectOptions, io: Arc<Io>, cache: Option<Arc<dyn BlobCache>>) -> Result<Self, StorageError> {
         let location = options.location();
         let failed = |detail: String| StorageError::Io {
             action: "open",
@@ -151,7 +153,8 @@ impl ObjectStore {
         };
         let (objects, lists) = opened.map_err(|error| failed(crate::walk::chain(&error)))?;
         let (driver, keys, shared) = (options.driver(), options.keys.clone(), Shared::default());
-        Ok(Self { io, bucket: Arc::new(Bucket { driver, keys, location, objects, lists, clock, shared }) })
+        let bucket = Arc::new(Bucket { driver, keys, location, objects, lists, clock, shared });
+        Ok(Self { io, bucket, cache })
     }
 
     fn walk(&self, want: Want, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
@@ -224,10 +227,17 @@ impl ImageStore for ObjectStore {
     }
 
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>> {
-        self.io.all(digests.iter().map(|digest| {
+        let found = self.io.all(digests.iter().map(|digest| {
             let (bucket, repo, digest) = (Arc::clone(&self.bucket), repo.to_owned(), (*digest).to_owned());
             async move { bucket.blob(&repo, &digest).await }
-        }))
+        }));
+        let place = |digest: &str| self.bucket.named(&self.bucket.blob_key(repo, digest));
+        resolve(self.cache.as_deref(), digests, found, place, |candidates| {
+            self.io.all(candidates.into_iter().map(|paths| {
+                let bucket = Arc::clone(&self.bucket);
+                async move { bucket.first(&paths).await }
+            }))
+        })
     }
 
     fn now(&self) -> Timestamp {
@@ -236,16 +246,30 @@ impl ImageStore for ObjectStore {
 }
 
 impl Bucket {
-    async fn blob(&self, repo: &str, digest: &str) -> Result<Blob, StorageError> {
-        let (algorithm, hex) =
-            parse_digest(digest).ok_or_else(|| StorageError::InvalidDigest { digest: digest.to_owned() })?;
-        let key = self.keys.file(&format!("{repo}/blobs/{algorithm}/{hex}"));
-        let blob = self.shared.get(&key, self.object(&key)).await?;
-        // No content means placeholder, unless there is none to have.
-        if blob.content.is_empty() && !is_empty_digest(digest) {
-            return Err(StorageError::NotFound { what: format!("{} (a dedupe placeholder)", self.named(&key)) });
+    fn blob_key(&self, repo: &str, digest: &str) -> String {
+        self.keys.file(&format!("{repo}/blobs/{}", digest.replacen(':', "/", 1)))
+    }
+
+    /// A blob of a repo; `None` for a placeholder.
+    async fn blob(&self, repo: &str, digest: &str) -> Result<Option<Blob>, StorageError> {
+        if parse_digest(digest).is_none() {
+            return Err(StorageError::InvalidDigest { digest: digest.to_owned() });
         }
-        Ok(blob)
+        let key = self.blob_key(repo, digest);
+        let blob = self.shared.get(&key, self.object(&key)).await?;
+        Ok(Some(blob).filter(|blob| !blob.content.is_empty() || is_empty_digest(digest)))
+    }
+
+    /// The first of several objects that has content.
+    async fn first(&self, candidates: &[String]) -> Result<Option<Blob>, StorageError> {
+        for key in candidates.iter().map(|path| self.keys.recorded(path)) {
+            match self.shared.get(&key, self.object(&key)).await {
+                Ok(blob) if blob.content.is_empty() => {}
+                Err(StorageError::NotFound { .. }) => {}
+                found => return found.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// The object at `key` with its time.
