@@ -36,7 +36,7 @@ fn main() {
         store(&root, repos, tags);
         let config = work.path().join(format!("{repos}.json"));
         let text = json!({"storage": {"rootDirectory": root, "dedupe": false},
-            "http": {"port": support::redis::free_port()}, "extensions": {"search": {}}});
+            "http": {"port": support::server::free_port()}, "extensions": {"search": {}}});
         std::fs::write(&config, text.to_string()).unwrap();
         let server = Server::start();
         let proxy = Proxy::start(server.port);
