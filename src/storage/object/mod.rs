@@ -151,7 +151,7 @@ impl ObjectStore {
             Service::Gcs(gcs) => gcs.open(connector, client, retry).map(both),
             Service::Azure(azure) => azure.open(connector, client, retry).map(both),
         };
-        let (objects, lists) = opened.map_err(|error| failed(crate::walk::chain(&error)))?;
+        let (objects, lists) = opened.map_err(|error| failed(reason(&error)))?;
         let (driver, keys, shared) = (options.driver(), options.keys.clone(), Shared::default());
         let bucket = Arc::new(Bucket { driver, keys, location, objects, lists, clock, shared });
         Ok(Self { io, bucket, cache })
@@ -336,8 +336,16 @@ impl Bucket {
                 StorageError::NotFound { what: self.named(key) }
             }
             Some(refusal) => self.failed(action, key, IoError::other(refusal.text)),
-            None => self.failed(action, key, IoError::other(crate::walk::chain(error))),
+            None => self.failed(action, key, IoError::other(reason(error))),
         }
+    }
+}
+
+/// An error without the library's words around it.
+fn reason(error: &object_store::Error) -> String {
+    match error {
+        object_store::Error::Generic { source, .. } => crate::walk::chain(source.as_ref()),
+        other => crate::walk::chain(other),
     }
 }
 
