@@ -66,7 +66,14 @@ impl<'a> Context<'a> {
         };
         let storage = config.storage(FieldSet::NEWEST, &probe)?;
         let metadb = config.metadb(&storage);
-        let problems = config.problems(&storage);
+        let mut problems = config.problems(&storage);
+        problems.extend(storage.stores().filter_map(|(name, store)| {
+            let error = ObjectOptions::from_params(store.storage_driver.as_ref()?).err()?;
+            // A driver that zot does not have is among the problems already.
+            let known = matches!(store.storage_driver.as_ref()?.name(), Some("s3" | "gcs" | "azure"));
+            (known && matches!(error, ParamError::Refused(_)))
+                .then(|| format!("zot would refuse to start: {name}.{error}"))
+        }));
         Ok(Self { global, config, storage, metadb, problems, probe })
     }
 
@@ -150,23 +157,25 @@ impl<'a> Context<'a> {
 
     /// The image stores.
     pub fn stores(&self) -> Result<Stores, Failure> {
-        let mut specs = vec![self.spec(None, &self.storage)?];
-        for (route, store) in self.storage.sub_paths().into_iter().flatten() {
-            specs.push(self.spec(Some(route), store)?);
-        }
+        let routes =
+            std::iter::once(None).chain(self.storage.sub_paths().into_iter().flatten().map(|(route, _)| Some(route)));
+        let stores = self.storage.stores().zip(routes);
+        let specs = stores.map(|((name, store), route)| self.spec(&name, route.map(String::as_str), store));
+        let specs: Vec<StoreSpec> = specs.collect::<Result<_, _>>()?;
         Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
     }
 
-    fn spec(&self, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
+    fn spec(&self, name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
         let kind = match &store.storage_driver {
             None => StoreKind::Local { root: (&store.root_directory).into() },
             Some(driver) => match ObjectOptions::from_params(driver) {
                 Ok(options) => StoreKind::Object(Box::new(options)),
                 Err(error @ ParamError::Refused(_)) => {
-                    return Err(Failure::unknown("config-refused", error.to_string()));
+                    let message = format!("zot would refuse to start: {name}.{error}");
+                    return Err(Failure::unknown("config-refused", message));
                 }
                 Err(error @ ParamError::Unsupported(_)) => {
-                    return Err(Failure::unknown("storage-driver", error.to_string()));
+                    return Err(Failure::unknown("storage-driver", format!("this metactl cannot use {name}.{error}")));
                 }
             },
         };

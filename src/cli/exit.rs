@@ -187,7 +187,7 @@ impl From<StorageError> for Failure {
             StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message)
                 .hint("nothing was changed; use a metactl that knows this layout, and check rootDirectory"),
             _ => Self::unknown("storage", message)
-                .hint("nothing was changed; check rootDirectory, and that this user may read all of it"),
+                .hint("nothing was changed; check rootDirectory or storageDriver, and that all of it may be read"),
         }
     }
 }

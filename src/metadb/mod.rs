@@ -397,6 +397,10 @@ pub trait RepoWork: Sync {
     /// ImageMeta records to write with it: digest and bytes.
     fn images(&self) -> Vec<(&str, &[u8])>;
 
+    /// Begin what takes time in [`RepoWork::build`]. Drivers call it for all repos that they are about to build, under
+    /// the same protection, before they build the first.
+    fn prepare(&self) {}
+
     /// The change, given the records as they are now. Called under the driver's protection, perhaps more than once.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use super::cache::CacheSpec;
 use super::local::LocalStore;
 use super::object::{IO_CONCURRENCY, Io, ObjectOptions, ObjectStore};
-use super::{Blob, ImageStore, IndexStat, StorageError};
+use super::{Blob, ImageStore, IndexStat, Later, StorageError};
 use crate::cancel::Cancel;
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -209,6 +209,10 @@ impl ImageStore for Stores {
 
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError> {
         self.route(repo).stat_index(repo)
+    }
+
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        self.route(repo).begin_stat_index(repo)
     }
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-use work::{Due, Gone, Item};
+use work::{Due, Gone, Item, Look};
 
 /// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone.
 const MEMORY: usize = 96 << 20;
@@ -290,7 +290,7 @@ impl Run<'_> {
 
     fn delete(&mut self, writer: &mut dyn MetaDbWriter, plan: &Plan) -> Result<(), WalkError> {
         let listed_at = plan.at.unwrap_or(Time::ZERO);
-        let gone = |repo| Gone { repo, stores: self.walk.stores, listed_at };
+        let gone = |repo| Gone { repo, look: Look::new(repo, self.walk.stores), listed_at };
         let work: Vec<Gone<'_>> = plan.gone.iter().map(|repo| gone(repo)).collect();
         let outcomes = writer.write(&work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
         for (repo, outcome) in plan.gone.iter().zip(outcomes) {
@@ -480,7 +480,8 @@ impl Walk<'_> {
                 Ok(_) => {}
             }
             let clock = Clock { index_read, now };
-            let item = Item { repo, read, clock, rules: self.rules, stores: self.stores, share: share.hand_over() };
+            let look = Look::new(repo, self.stores);
+            let item = Item { repo, read, clock, rules: self.rules, look, share: share.hand_over() };
             self.progress.repo_done(item.manifests(), item.bytes());
             if sender.send(item).is_err() {
                 return;

@@ -6,9 +6,36 @@ use crate::metadb::{Refusal, RepoWork};
 use crate::oci::time::Time;
 use crate::records::fold::{Clock, Entry, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
-use crate::storage::ImageStore as _;
 use crate::storage::routing::Stores;
+use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Another look at a repo's index before its records change.
+pub(super) struct Look<'a> {
+    repo: &'a str,
+    stores: &'a Stores,
+    begun: Mutex<Option<Later<'a, Result<IndexStat, StorageError>>>>,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(repo: &'a str, stores: &'a Stores) -> Self {
+        Self { repo, stores, begun: Mutex::default() }
+    }
+
+    fn begin(&self) {
+        *self.begun() = Some(self.stores.begin_stat_index(self.repo));
+    }
+
+    fn answer(&self) -> Result<IndexStat, StorageError> {
+        let begun = self.begun().take();
+        begun.map_or_else(|| self.stores.stat_index(self.repo), |answer| answer())
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<Later<'a, Result<IndexStat, StorageError>>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One repo as read, successfully or not.
 pub(super) struct Item<'a> {
@@ -16,7 +43,7 @@ pub(super) struct Item<'a> {
     pub(super) read: Result<RepoRead, ReadError>,
     pub(super) clock: Clock,
     pub(super) rules: Rules,
-    pub(super) stores: &'a Stores,
+    pub(super) look: Look<'a>,
     /// Of the memory in flight.
     pub(super) share: Share<'a>,
 }
@@ -51,9 +78,15 @@ impl RepoWork for Item<'_> {
             .collect()
     }
 
+    fn prepare(&self) {
+        if self.read.is_ok() {
+            self.look.begin();
+        }
+    }
+
     fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
         let Ok(read) = &self.read else { return Due(self.repo).build(prior) };
-        if self.stores.stat_index(self.repo).ok().as_ref() != Some(&read.index) {
+        if self.look.answer().ok().as_ref() != Some(&read.index) {
             return Err(Refusal::Moved);
         }
         fold(self.repo, prior, &read.entries, self.clock, self.rules)
@@ -84,7 +117,7 @@ impl RepoWork for Due<'_> {
 /// A repo that storage no longer has; looked at again before its records go.
 pub(super) struct Gone<'a> {
     pub(super) repo: &'a str,
-    pub(super) stores: &'a Stores,
+    pub(super) look: Look<'a>,
     pub(super) listed_at: Time,
 }
 
@@ -97,9 +130,13 @@ impl RepoWork for Gone<'_> {
         Vec::new()
     }
 
+    fn prepare(&self) {
+        self.look.begin();
+    }
+
     fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
         // A directory can have an index and yet be no repo, so only an index newer than the listing says "it is back".
-        match self.stores.stat_index(self.repo) {
+        match self.look.answer() {
             Ok(index) if Time::from(index.mtime) >= self.listed_at => Err(Refusal::Moved),
             _ => Ok(RepoChange::Delete),
         }

@@ -31,7 +31,7 @@ impl Registry {
             push(root, "one", &["v1", "v2"], "1");
             push(root, "team/two", &["v1"], "2");
         });
-        let registry = Self { sandbox, stage: Stage::bare(), port: crate::support::redis::free_port() };
+        let registry = Self { sandbox, stage: Stage::bare(), port: crate::support::server::free_port() };
         let config = std::fs::read_to_string(&registry.sandbox.config).unwrap();
         std::fs::write(&registry.sandbox.config, config.replace("\"5000\"", &format!("\"{}\"", registry.port)))
             .unwrap();

@@ -81,7 +81,7 @@ fn a_service_that_goes_away_midway() {
 #[test]
 fn nobody_answers_or_somebody_else_does() {
     let brief = |port| Place::DynamoDb(Box::new(options(port, P).with_patience(Duration::from_millis(300))));
-    let free = crate::support::redis::free_port();
+    let free = crate::support::server::free_port();
     let unreachable = |error: MetaDbError, what: &str| {
         assert!(matches!(&error, MetaDbError::Unreachable { detail, .. } if detail.contains(what)), "{error:?}");
     };

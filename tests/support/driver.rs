@@ -97,6 +97,10 @@ impl Driver<'_> {
                 let prefix = prefix(setup.tag, root);
                 storage["cacheDriver"] = json!({"name": "redis", "url": setup.admin, "keyprefix": prefix});
             }
+            Self::DynamoDb(server) => {
+                storage["remoteCache"] = json!(true);
+                storage["cacheDriver"] = server.parameters(&prefix("", root));
+            }
         }
     }
 

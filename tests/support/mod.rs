@@ -14,6 +14,7 @@ pub mod model;
 pub mod proxy;
 pub mod records;
 pub mod redis;
+pub mod registry;
 pub mod server;
 pub mod setups;
 pub mod store;

@@ -5,14 +5,14 @@ use crate::config::DriverParams;
 use crate::config::tree::Tree;
 use crate::gojson;
 
-/// Why a store cannot be opened with these parameters.
+/// Why a store cannot be opened with its parameters: which one, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
-    /// zot refuses them as well.
-    #[error("zot would refuse to start: {0}")]
+    /// zot would not start.
+    #[error("storageDriver.{0}")]
     Refused(String),
-    /// zot can, metactl cannot.
-    #[error("this metactl cannot use the store: {0}")]
+    /// zot could use the store, metactl cannot.
+    #[error("storageDriver.{0}")]
     Unsupported(String),
 }
 
@@ -55,7 +55,8 @@ impl<'a> Params<'a> {
             Some(Tree::Text(text)) => match text.as_str() {
                 "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
                 "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-                _ => Err(refused(key, format!("must be a boolean, not {text:?}"))),
+                // Not shown: it may be a secret in the wrong place.
+                _ => Err(refused(key, "must be a boolean")),
             },
             Some(other) => Err(refused(key, format!("must be a boolean, not {}", other.kind()))),
         }
@@ -95,12 +96,12 @@ impl<'a> Params<'a> {
 
 /// A parameter that zot's driver refuses.
 pub(super) fn refused(key: &str, reason: impl AsRef<str>) -> ParamError {
-    ParamError::Refused(format!("storageDriver.{key} {}", reason.as_ref()))
+    ParamError::Refused(format!("{key} {}", reason.as_ref()))
 }
 
 /// A parameter that only metactl refuses.
 pub(super) fn unsupported(key: &str, reason: impl AsRef<str>) -> ParamError {
-    ParamError::Unsupported(format!("storageDriver.{key} {}", reason.as_ref()))
+    ParamError::Unsupported(format!("{key} {}", reason.as_ref()))
 }
 
 /// A double as Go's `%v` prints it: the shortest digits, in exponent form below 1e-4 and from 1e+06 on.

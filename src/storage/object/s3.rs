@@ -178,7 +178,7 @@ fn region(params: Params<'_>, region_endpoint: &str) -> Result<String, ParamErro
             return Err(refused("region", "is missing"));
         }
         if !REGIONS.contains(&region.as_str()) {
-            return Err(refused("region", format!("{region:?} is none that zot's AWS library knows")));
+            return Err(refused("region", "is none that zot's AWS library knows"));
         }
         return Ok(region);
     }
