@@ -42,7 +42,7 @@ fn open(driver: Driver, disk: &Disk) -> Result<Box<dyn MetaDbWriter>, MetaDbErro
                 db.map_err(|error| MetaDbError::Io { action: "open", location: "disk".into(), source: error.into() })?;
             Box::new(RedbWriter::with_database(token, path, db)?)
         }
-        Driver::Redis(_) => unreachable!("only embedded drivers are crashed"),
+        Driver::Redis(_) | Driver::DynamoDb(_) => unreachable!("only embedded drivers are crashed"),
     })
 }
 
@@ -65,7 +65,7 @@ fn dump(driver: Driver, content: &[u8]) -> Raw {
             db.check_integrity().unwrap();
             dump_redb(&db)
         }
-        Driver::Redis(_) => unreachable!("only embedded drivers are crashed"),
+        Driver::Redis(_) | Driver::DynamoDb(_) => unreachable!("only embedded drivers are crashed"),
     }
 }
 

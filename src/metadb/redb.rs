@@ -278,6 +278,7 @@ impl MetaDbWriter for RedbWriter {
                 blobs: transaction.open_table(BLOBS)?,
                 last_updated: transaction.open_table(LAST_UPDATED)?,
             };
+            work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| tables.apply(*work)).collect()
         })
     }

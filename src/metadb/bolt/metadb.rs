@@ -297,6 +297,7 @@ impl MetaDbWriter for BoltWriter {
         let outcomes = {
             let tx = self.0.0.writer.tx();
             let images = tx.bucket(IMAGES)?;
+            work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| apply(&tx, images.as_ref(), *work, &mut batch)).collect::<Result<_, _>>()?
         };
         if !batch.is_empty() {
