@@ -216,3 +216,51 @@ fn users_and_images_in_one_pass() {
     reader.image_digests(&mut |digest| digests.push(digest.to_owned())).unwrap();
     assert_eq!(digests, ["sha256:aa"]);
 }
+
+/// zot's blob cache is a table of its own, with another key.
+#[test]
+fn the_blob_cache_knows_where_content_lies() {
+    use crate::support::setups::{params, text};
+    use metactl::metadb::dynamodb::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
+    use metactl::secret::Secret;
+
+    let stage = Stage::bare();
+    let request = json!({
+        "TableName": "ZotBlobTable",
+        "KeySchema": [{"AttributeName": "Digest", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "Digest", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    stage.server.db.create_table(serde_json::from_value(request).unwrap()).unwrap();
+    for number in 0..120 {
+        let item = json!({"Digest": {"S": format!("sha256:{number}")}, "OriginalBlobPath": {"S": format!("/a/{number}")},
+            "DuplicateBlobPath": {"SS": [format!("/a/{number}"), format!("/b/{number}")]}});
+        let request = json!({"TableName": "ZotBlobTable", "Item": item});
+        stage.server.db.put_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+    let cache = |port: u16, table: &str| {
+        let params = params(&[
+            ("endpoint", text(&format!("http://127.0.0.1:{port}"))),
+            ("region", text("eu-west-1")),
+            ("cachetablename", text(table)),
+        ]);
+        let options = DynamoDbBlobCacheOptions::from_params(&params).unwrap();
+        DynamoDbBlobCache::new(&options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret")))
+    };
+    let digests: Vec<String> = (0..130).map(|number| format!("sha256:{number}")).collect();
+    let asked: Vec<&str> = digests.iter().rev().chain(digests.iter().take(3)).map(String::as_str).collect();
+    let found = cache(stage.proxy.port, "ZotBlobTable").recorded(&asked).unwrap();
+    assert_eq!(found.len(), 133);
+    for (digest, (original, mut paths)) in asked.iter().zip(found) {
+        let number: usize = digest[7..].parse().unwrap();
+        paths.sort_unstable();
+        let known = number < 120;
+        assert_eq!(original, known.then(|| format!("/a/{number}")), "{digest}");
+        assert_eq!(paths, if known { vec![format!("/a/{number}"), format!("/b/{number}")] } else { Vec::new() });
+    }
+    assert_eq!(stage.proxy.requests().keys().map(|(_, action)| action.as_str()).collect::<Vec<_>>(), ["BatchGetItem"]);
+    let error = failed(cache(stage.proxy.port, "Other").recorded(&["sha256:1"]));
+    assert!(matches!(&error, MetaDbError::TablesMissing { tables, .. } if tables == "Other"), "{error:?}");
+    let without = DynamoDbBlobCacheOptions::from_params(&params(&[("region", text("r"))])).unwrap_err();
+    assert!(without.contains("cachetablename"), "{without}");
+}

@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Repos that are read, built and written at once: each is a thread, because building may look at storage.
 const REPOS: usize = 32;
+/// Batches of images that are compared and written at once.
+const BATCHES: usize = 8;
 /// How often a repo is built again because somebody else changed its records.
 const CONFLICTS: u32 = 100;
 
@@ -84,7 +86,7 @@ impl DynamoDbMetaDb {
             .collect();
         let wanted: Vec<(&str, (&[u8], &str))> = wanted.into_iter().collect();
         let refused = stream::iter(wanted.chunks(BATCH)).map(|chunk| self.write_image_batch(chunk));
-        let refused: Vec<Refused> = refused.buffer_unordered(AT_ONCE).try_collect().await?;
+        let refused: Vec<Refused> = refused.buffer_unordered(BATCHES).try_collect().await?;
         Ok(refused.into_iter().flatten().collect())
     }
 
