@@ -317,6 +317,7 @@ fn zots_own_config_names_endpoint_region_and_tables() {
         assert_eq!((ran.code, reason(&ran).as_str()), (Some(3), "config-refused"), "{key}: {ran:?}");
         assert!(ran.stderr.contains(&key.to_lowercase()), "{key}: {ran:?}");
     }
+    config(complete);
     for wrong in [
         "dynamodb:",
         "dynamodb:localhost?region=r&prefix=p",

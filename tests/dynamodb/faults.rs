@@ -90,7 +90,7 @@ fn nobody_answers_or_somebody_else_does() {
     stage.proxy.rule(|_| Some(Fate::Reply(crate::support::proxy::Reply::new(404, "<html>not here</html>"))));
     unreachable(failed(read(&brief(stage.proxy.port))), "no DynamoDB");
     stage.proxy.rule(|_| Some(Fate::Reply(crate::support::proxy::Reply::new(200, "<html>hello</html>"))));
-    unreachable(failed(open_writer(&brief(stage.proxy.port))), "complete");
+    unreachable(failed(open_writer(&brief(stage.proxy.port))), "no DynamoDB");
 }
 
 #[test]

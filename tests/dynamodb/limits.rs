@@ -34,7 +34,7 @@ fn what_is_too_large_fails_with_its_size_and_cause_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     store(dir.path(), 3, 2);
     wide(dir.path(), "many-tags", 3500, 1);
-    wide(dir.path(), "many-blobs", 1, 2800);
+    wide(dir.path(), "many-layers", 1, 2800);
     wide(dir.path(), "huge-image", 1, 6000);
     wide(dir.path(), "large", 2500, 1);
     let report = walk_at(&stage.place(), dir.path(), false).unwrap();
@@ -46,7 +46,7 @@ fn what_is_too_large_fails_with_its_size_and_cause_and_the_rest_goes_on() {
     };
     let tags = reason("many-tags");
     assert!(tags.contains("RepoMeta item would take") && tags.contains("3500 tags") && tags.contains("zot"), "{tags}");
-    let blobs = reason("many-blobs");
+    let blobs = reason("many-layers");
     assert!(blobs.contains("RepoBlobsInfo item would take") && blobs.contains("2802 blobs"), "{blobs}");
     let image = reason("huge-image");
     assert!(image.contains("ImageMeta item of sha256:") && image.contains("KB"), "{image}");

@@ -1,5 +1,5 @@
 //! DynamoDB metaDBs: what is written under which conditions, what is asked for, and what goes wrong.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -66,12 +66,12 @@ pub fn refused(large: Large<'_>, bytes: usize) -> String {
     // zot advances RepoLastUpdated in the same write as RepoBlobs, and before RepoMeta.
     let zot = match large {
         Large::RepoMeta(_) => {
-            "zot fails at the same size, with RepoLastUpdated already advanced: it keeps the old record and forgets \
-             at its next start that there is anything to do"
+            "zot fails at the same size, with RepoLastUpdated already advanced: it stops there, and takes the repo for \
+             done at its next start"
         }
         Large::RepoBlobs(_) | Large::ImageMeta(_) => {
-            "zot fails at the same size: it leaves out this manifest and all that follow in the index, and forgets \
-             at its next start that there is anything to do"
+            "zot fails at the same size: it stops there, leaves out the rest of the index, and takes the repo for done \
+             at its next start if it had recorded anything of it"
         }
     };
     format!("{what} would take {} KB, and DynamoDB allows {}: {because}; {zot}", bytes.div_ceil(1024), LIMIT >> 10)
@@ -97,7 +97,8 @@ fn described(large: Large<'_>) -> (String, String) {
         Large::RepoBlobs(record) => {
             let blobs = proto::RepoBlobs::decode(record).unwrap_or_default().blobs;
             let parts: usize = blobs.values().map(|blob| blob.sub_blobs.len()).sum();
-            ("its RepoBlobsInfo item".into(), format!("{} blobs, {parts} references between them", blobs.len()))
+            let blobs = blobs.keys().filter(|digest| !digest.is_empty()).count();
+            ("its RepoBlobsInfo item".into(), format!("{blobs} blobs, {parts} references between them"))
         }
         Large::ImageMeta(digest) => {
             (format!("the ImageMeta item of {digest}"), "its manifest and config are that long".into())
