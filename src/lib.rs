@@ -15,6 +15,7 @@
 //! The library knows no terminal: everything that talks to a person lives in the binary's `cli` module.
 
 pub mod cancel;
+pub mod checksum;
 pub mod config;
 pub mod decision;
 pub mod fingerprint;
@@ -23,6 +24,8 @@ pub mod hex;
 pub mod identity;
 pub mod metadb;
 pub mod oci;
+mod panics;
+mod parallel;
 pub mod progress;
 pub mod records;
 pub mod secret;

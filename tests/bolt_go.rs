@@ -407,3 +407,45 @@ fn snapshots_beside_go_are_consistent() {
     assert!(live.wait().unwrap().success());
     assert!(consistent > 10 && last > 10, "{consistent} snapshots, {busy} busy, {last} commits");
 }
+
+#[test]
+#[ignore = "needs Go and bbolt: run tests/run"]
+fn a_blob_cache_is_read_while_its_owner_holds_it() {
+    use metactl::storage::cache::CacheSpec;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.db");
+    go("create", &path, &["4096", ""], b"");
+    // As zot records it: inline buckets, many of them, whose keys have no values.
+    let digests: Vec<String> =
+        (0..1500_u32).map(|n| format!("sha256:{}", hex(&Sha256::digest(n.to_le_bytes())))).collect();
+    let blob = |repo: &str, digest: &str| format!("{repo}/blobs/{}", digest.replace(':', "/"));
+    let mut input = Vec::new();
+    for digest in &digests {
+        for (bucket, repos) in [("original", &["team/b"][..]), ("duplicates", &["team/c", "team/b", "team/a"])] {
+            let names = ["blobs", digest, bucket].map(|name| BASE64.encode(name));
+            let mut op = |op: &str, path: &[String], key: &str| {
+                let line = serde_json::json!({"op": op, "path": path, "key": BASE64.encode(key), "value": ""});
+                writeln!(input, "{line}").unwrap();
+            };
+            for depth in 1..=3 {
+                op("create", &names[..depth], "");
+            }
+            repos.iter().for_each(|repo| op("put", &names, &blob(repo, digest)));
+        }
+    }
+    writeln!(input, "{}", serde_json::json!({"op": "commit"})).unwrap();
+    go("apply", &path, &[""], &input);
+
+    let mut holder =
+        Command::new(go_program()).arg("hold").arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "locked\n");
+    let asked: Vec<&str> = digests.iter().map(String::as_str).collect();
+    let found = CacheSpec::Bolt(path).open().candidates(&asked).unwrap();
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    for (digest, found) in digests.iter().zip(found) {
+        assert_eq!(found, ["team/b", "team/a", "team/c"].map(|repo| blob(repo, digest)));
+    }
+}

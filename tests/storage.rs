@@ -481,7 +481,7 @@ fn permission_checks_of_an_ordinary_user() {
 // --- routing -----------------------------------------------------------------------------------------------------
 
 fn spec(route: Option<&str>, root: impl Into<PathBuf>) -> StoreSpec {
-    StoreSpec { route: route.map(str::to_owned), kind: StoreKind::Local { root: root.into() } }
+    StoreSpec { route: route.map(str::to_owned), kind: StoreKind::Local { root: root.into() }, cache: None }
 }
 
 #[test]

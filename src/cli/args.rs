@@ -161,6 +161,18 @@ pub struct Global {
     )]
     pub jobs: Option<u16>,
 
+    /// Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together
+    #[arg(
+        long,
+        global = true,
+        env = "METACTL_IO_CONCURRENCY", hide_env_values = true,
+        value_name = "N",
+        default_value = "64",
+        value_parser = clap::value_parser!(u16).range(1..=1024),
+        help_heading = LIMITS
+    )]
+    pub io_concurrency: u16,
+
     /// How long to wait for the metaDB's lock, for example 30s or 2m
     #[arg(
         long,

@@ -3,7 +3,9 @@
 use super::args::{Global, OnOff};
 use super::exit::Failure;
 use metactl::cancel::Cancel;
-use metactl::config::{self, DedupeProbe, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store};
+use metactl::config::{
+    self, BlobCacheChoice, DedupeProbe, DriverParams, EffectiveStorage, FieldSet, MetaDbChoice, RegistryConfig, Store,
+};
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
 use metactl::metadb::dynamodb::DynamoDbOptions;
@@ -11,6 +13,8 @@ use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
+use metactl::storage::cache::CacheSpec;
+use metactl::storage::object::{ObjectOptions, ParamError};
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
 
 /// What a command may do to the storage directory.
@@ -62,7 +66,14 @@ impl<'a> Context<'a> {
         };
         let storage = config.storage(FieldSet::NEWEST, &probe)?;
         let metadb = config.metadb(&storage);
-        let problems = config.problems(&storage);
+        let mut problems = config.problems(&storage);
+        problems.extend(storage.stores().filter_map(|(name, store)| {
+            let error = ObjectOptions::from_params(store.storage_driver.as_ref()?).err()?;
+            // A driver that zot does not have is among the problems already.
+            let known = matches!(store.storage_driver.as_ref()?.name(), Some("s3" | "gcs" | "azure"));
+            (known && matches!(error, ParamError::Refused(_)))
+                .then(|| format!("zot would refuse to start: {name}.{error}"))
+        }));
         Ok(Self { global, config, storage, metadb, problems, probe })
     }
 
@@ -96,36 +107,31 @@ impl<'a> Context<'a> {
         if let Some(url) = &self.global.metadb {
             let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
             return Ok(match place {
-                Place::Redis(options) => self.redis(*options),
+                Place::Redis(options) => Place::Redis(Box::new(options.with_files(self.redis_files()))),
                 Place::DynamoDb(options) => self.dynamodb(*options),
                 other => other,
             });
         }
-        let refused =
-            |reason| Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"));
         match &self.metadb.choice {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
-            MetaDbChoice::Redis(params) => {
-                let options = RedisOptions::from_params(params).map_err(refused)?;
-                Ok(self.redis(options))
-            }
-            MetaDbChoice::DynamoDb(params) => {
-                let options = DynamoDbOptions::from_params(params).map_err(refused)?;
-                Ok(self.dynamodb(options))
-            }
+            MetaDbChoice::Redis(params) => Ok(Place::Redis(Box::new(self.redis_options(params)?))),
+            MetaDbChoice::DynamoDb(params) => Ok(self.dynamodb(DynamoDbOptions::from_params(params).map_err(refused)?)),
             MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
         }
     }
 
-    fn redis(&self, options: RedisOptions) -> Place {
+    fn redis_options(&self, params: &DriverParams) -> Result<RedisOptions, Failure> {
+        Ok(RedisOptions::from_params(params).map_err(refused)?.with_files(self.redis_files()))
+    }
+
+    fn redis_files(&self) -> TlsFiles {
         let global = self.global;
-        let files = TlsFiles {
+        TlsFiles {
             ca: global.redis_ca_file.clone(),
             cert: global.redis_cert_file.clone(),
             key: global.redis_key_file.clone(),
-        };
-        Place::Redis(Box::new(options.with_files(files)))
+        }
     }
 
     fn dynamodb(&self, options: DynamoDbOptions) -> Place {
@@ -151,11 +157,37 @@ impl<'a> Context<'a> {
 
     /// The image stores.
     pub fn stores(&self) -> Result<Stores, Failure> {
-        let mut specs = vec![spec(None, &self.storage)?];
-        for (route, store) in self.storage.sub_paths().into_iter().flatten() {
-            specs.push(spec(Some(route), store)?);
-        }
-        Ok(Stores::open(&specs)?)
+        let routes =
+            std::iter::once(None).chain(self.storage.sub_paths().into_iter().flatten().map(|(route, _)| Some(route)));
+        let stores = self.storage.stores().zip(routes);
+        let specs = stores.map(|((name, store), route)| self.spec(&name, route.map(String::as_str), store));
+        let specs: Vec<StoreSpec> = specs.collect::<Result<_, _>>()?;
+        Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
+    }
+
+    fn spec(&self, name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
+        let kind = match &store.storage_driver {
+            None => StoreKind::Local { root: (&store.root_directory).into() },
+            Some(driver) => match ObjectOptions::from_params(driver) {
+                Ok(options) => StoreKind::Object(Box::new(options)),
+                Err(error @ ParamError::Refused(_)) => {
+                    let message = format!("zot would refuse to start: {name}.{error}");
+                    return Err(Failure::unknown("config-refused", message));
+                }
+                Err(error @ ParamError::Unsupported(_)) => {
+                    return Err(Failure::unknown("storage-driver", format!("this metactl cannot use {name}.{error}")));
+                }
+            },
+        };
+        let cache = match BlobCacheChoice::of(store) {
+            BlobCacheChoice::None => None,
+            BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
+            BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
+            BlobCacheChoice::DynamoDb(_) => {
+                return Err(Failure::unknown("storage-driver", "this metactl cannot look into a DynamoDB cache yet"));
+            }
+        };
+        Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })
     }
 
     /// What zot will look for at its next start.
@@ -220,10 +252,6 @@ impl Expected {
     }
 }
 
-fn spec(route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
-    if let Some(driver) = &store.storage_driver {
-        let name = driver.name().unwrap_or("?");
-        return Err(Failure::unknown("storage-driver", format!("this metactl cannot read {name} storage yet")));
-    }
-    Ok(StoreSpec { route: route.map(str::to_owned), kind: StoreKind::Local { root: (&store.root_directory).into() } })
+fn refused(reason: impl std::fmt::Display) -> Failure {
+    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
 }

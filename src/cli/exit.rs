@@ -166,6 +166,10 @@ impl From<MetaDbError> for Failure {
             MetaDbError::Cluster { .. } => Self::unknown("cluster", message),
             MetaDbError::Lost { .. } => Self { exit: Exit::Critical, ..Self::unknown("lost", message) }
                 .hint("run `metactl walk` again: it reads what is missing"),
+            MetaDbError::Unsettled { ref source, .. } => {
+                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                Self { exit: Exit::Critical, ..Self::unknown("unsettled", message) }.hint(io_hint(kind))
+            }
             MetaDbError::Io { ref source, .. } => {
                 let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
                 Self::unknown("metadb-io", message).hint(io_hint(kind))
@@ -183,7 +187,7 @@ impl From<StorageError> for Failure {
             StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message)
                 .hint("nothing was changed; use a metactl that knows this layout, and check rootDirectory"),
             _ => Self::unknown("storage", message)
-                .hint("nothing was changed; check rootDirectory, and that this user may read all of it"),
+                .hint("nothing was changed; check rootDirectory or storageDriver, and that all of it may be read"),
         }
     }
 }

@@ -79,7 +79,7 @@ impl fmt::Display for MetaDbChoice {
     }
 }
 
-fn redis_location(params: &DriverParams) -> String {
+pub(super) fn redis_location(params: &DriverParams) -> String {
     use super::tree::Tree;
     if let Some(url) = params.text("url") {
         return secret::redact_url(url);

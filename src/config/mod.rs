@@ -10,6 +10,7 @@
 //! of the others the keys named in `sections`); what zot decides at random is refused; hostile files neither panic
 //! nor hang nor exhaust memory or stack; no error message and no `Debug` output holds a secret parameter.
 
+mod blob_cache;
 pub mod checks;
 mod decode;
 mod driver;
@@ -34,6 +35,7 @@ mod tests;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use blob_cache::BlobCacheChoice;
 pub use driver::DriverParams;
 pub use fields::{FieldSet, FieldSetChoice, NoStamp};
 pub use hardlink::DedupeProbe;

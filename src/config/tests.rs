@@ -267,6 +267,61 @@ fn conditions_for_a_metadb() {
     assert!(!used(json!({"maxRepos": -1, "subPaths": {"/a": {"maxRepos": 1}}}), json!({})));
 }
 
+/// Storage spec §1.9, row by row.
+#[test]
+fn which_blob_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let s3 = json!({"name": "s3", "region": "us-east-1", "bucket": "b", "rootdirectory": dir.path()});
+    let redis = json!({"name": "redis", "url": "redis://:Secret@h:1"});
+    let dynamodb = json!({"name": "dynamodb", "region": "r", "cacheTablename": "t"});
+    let cache = |value: &Value| {
+        let config = config(&json!({"storage": value}));
+        let storage = storage(&config);
+        BlobCacheChoice::of(&storage).to_string()
+    };
+    let local = |dedupe: bool, remote: bool, driver: &Value| {
+        let mut storage = json!({"rootDirectory": "/r", "dedupe": dedupe, "remoteCache": remote});
+        if !driver.is_null() {
+            storage["cacheDriver"] = driver.clone();
+        }
+        storage
+    };
+    let object = |dedupe: bool, remote: bool, driver: &Value| {
+        let mut storage = local(dedupe, remote, driver);
+        storage["storageDriver"] = s3.clone();
+        storage
+    };
+    let in_redis = "redis:redis://***@h:1";
+    for remote in [false, true] {
+        assert_eq!(cache(&local(false, remote, &redis)), "none");
+    }
+    assert_eq!(cache(&local(true, false, &redis)), "bolt:/r/cache.db");
+    assert_eq!(cache(&local(true, true, &redis)), in_redis);
+    assert_eq!(cache(&local(true, true, &Value::Null)), "none");
+    for dedupe in [false, true] {
+        for driver in [&redis, &dynamodb, &Value::Null] {
+            assert_eq!(cache(&object(dedupe, false, driver)), "bolt:/r/cache.db");
+        }
+        assert_eq!(cache(&object(dedupe, true, &redis)), in_redis);
+        assert_eq!(cache(&object(dedupe, true, &dynamodb)), "dynamodb:AWS (r), table t");
+        assert_eq!(cache(&object(dedupe, true, &Value::Null)), "none");
+        assert_eq!(cache(&object(dedupe, true, &json!({"name": "else"}))), "none");
+    }
+
+    // What is filled in: remote where deduplication is on, unless a cache of earlier days lies in the driver's root.
+    let unset = json!({"rootDirectory": "/r", "dedupe": true, "storageDriver": s3, "cacheDriver": redis});
+    assert_eq!(cache(&unset), in_redis);
+    std::fs::write(dir.path().join("cache.db"), "").unwrap();
+    assert_eq!(cache(&object(false, true, &redis)), "bolt:/r/cache.db");
+    assert_eq!(cache(&object(true, true, &redis)), in_redis);
+
+    let config = config(&json!({"storage": {"rootDirectory": "/r", "dedupe": false, "subPaths":
+        {"/a": {"rootDirectory": "/a", "dedupe": true}, "/b": {"rootDirectory": "/b", "dedupe": false}}}}));
+    let storage = storage(&config);
+    let paths: Vec<String> = storage.stores().map(|(_, store)| BlobCacheChoice::of(store).to_string()).collect();
+    assert_eq!(paths, ["none", "bolt:/a/cache.db", "none"]);
+}
+
 #[test]
 fn which_metadb() {
     let choice = |storage: Value| {

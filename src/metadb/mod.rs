@@ -12,6 +12,7 @@ pub mod redb;
 pub mod redis;
 
 use crate::cancel::Cancel;
+use crate::checksum::Checksum;
 use crate::oci::time::Time;
 use crate::progress::Pressure;
 use crate::records::wire::{Record, lost_if_rewritten};
@@ -263,6 +264,15 @@ pub enum MetaDbError {
         /// What.
         detail: String,
     },
+    /// A write failed so late that it may have taken place or not.
+    #[error("metaDB {location}: a write failed at its last step, so it may have taken place or not")]
+    Unsettled {
+        /// Place.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Any other failure.
     #[error("cannot {action} metaDB {location}")]
     Io {
@@ -278,6 +288,25 @@ pub enum MetaDbError {
     #[error("cancelled")]
     Cancelled,
 }
+
+/// Kinds of records that storage accounts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// By digest.
+    ImageMeta,
+    /// By repo.
+    RepoMeta,
+    /// By repo.
+    RepoBlobs,
+    /// By repo.
+    RepoLastUpdated,
+}
+
+/// Makes a key short, so that many take little memory.
+pub type ShortKey = fn(&str) -> u128;
+
+/// Short keys and the checksums of their records, in no order.
+pub type Checksums = Vec<(u128, Checksum)>;
 
 /// Reading side of a metaDB.
 pub trait MetaDb: Send + Sync {
@@ -331,14 +360,14 @@ pub trait MetaDb: Send + Sync {
         Ok(None)
     }
 
-    /// Every ImageMeta record in one pass, for drivers where that costs far less than asking for each: `visit` gets digest
-    /// and bytes, maybe some of them again if a writer disturbs the pass. `false`: not offered.
+    /// Checksums of all records of a kind in one pass, for drivers where that costs far less than asking for each, on up
+    /// to `jobs` threads. `None`: not offered.
     ///
     /// # Errors
     /// If they cannot be read completely.
-    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
-        let _ = visit;
-        Ok(false)
+    fn checksums(&self, kind: Kind, short: ShortKey, jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
+        let _ = (kind, short, jobs);
+        Ok(None)
     }
 
     /// Every user's UserData record: user id and JSON text (spec §4.5). Drivers that keep users in another form give the
@@ -364,6 +393,10 @@ pub trait RepoWork: Sync {
 
     /// ImageMeta records to write with it: digest and bytes.
     fn images(&self) -> Vec<(&str, &[u8])>;
+
+    /// Begin what takes time in [`RepoWork::build`]. Drivers call it for all repos that they are about to build, under
+    /// the same protection, before they build the first.
+    fn prepare(&self) {}
 
     /// The change, given the records as they are now. Called under the driver's protection, perhaps more than once.
     ///

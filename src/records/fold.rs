@@ -8,6 +8,7 @@
 use super::image::{Content, ImageEntry};
 use super::proto;
 use super::signature::{self, Kind, SignatureEntry};
+use super::sums::Sums;
 use super::wire::{self, Carry, Record};
 use super::{RepoChange, RepoState, encode_time};
 use crate::oci::time::Time;
@@ -32,6 +33,31 @@ pub enum Entry {
     Image(Box<ImageEntry>),
     /// A signature.
     Signature(SignatureEntry),
+}
+
+impl Entry {
+    /// Memory that it takes, about, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// Names and numbers that every entry has.
+        const FIXED: usize = 768;
+        /// A digest in a list.
+        const DIGEST: usize = 128;
+        FIXED
+            + match self {
+                Self::Image(image) => {
+                    let blobs = match &image.content {
+                        Content::Manifest { blobs, .. } => blobs.len(),
+                        Content::Index { children } => children.len(),
+                    };
+                    let annotations = image.annotations.iter().map(|(key, value)| DIGEST + key.len() + value.len());
+                    image.meta.len() + blobs * DIGEST + annotations.sum::<usize>()
+                }
+                Self::Signature(signature) => {
+                    signature.layers.iter().map(|layer| DIGEST + layer.content.len() + layer.key.len()).sum()
+                }
+            }
+    }
 }
 
 /// What a repo's storage says, ready to be folded.
@@ -355,59 +381,24 @@ impl Fold<'_> {
     /// Size, platforms and vendors over everything that the tags reach.
     fn aggregate(&mut self, blobs: &proto::RepoBlobs) {
         let Some(meta) = &mut self.meta else { return };
-        let mut size = 0_i64;
-        let mut platforms = BTreeMap::new();
-        let mut vendors = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut queue: Vec<&str> =
-            meta.tags.values().map(|tag| tag.digest.as_str()).filter(|digest| !digest.is_empty()).collect();
-        while let Some(digest) = queue.pop() {
-            let Some(blob) = blobs.blobs.get(digest) else { continue };
-            if !seen.insert(digest) {
-                continue;
-            }
-            size = size.wrapping_add(blob.size);
-            vendors.extend(blob.vendors.iter().cloned());
-            for platform in &blob.platforms {
-                platforms.entry((&platform.os, &platform.architecture)).or_insert(platform);
-            }
-            queue.extend(blob.sub_blobs.iter().map(String::as_str));
-        }
-        meta.size = size;
-        meta.vendors = vendors.into_iter().collect();
-        meta.platforms = platforms.into_values().cloned().collect();
+        let sums = Sums::reached(&meta.tags, blobs, |_| true);
+        let vendors = sums.vendors.into_iter().map(str::to_owned).collect();
+        let platforms = sums.platforms.into_values().cloned().collect();
+        (meta.size, meta.vendors, meta.platforms) = (sums.size, vendors, platforms);
     }
 }
 
 /// `AddImageMetaToRepoMeta`, as far as RepoBlobs goes.
 fn add_blobs(record: &mut proto::RepoBlobs, image: &ImageEntry) {
-    let own = match &image.content {
-        Content::Manifest { blobs, vendor, platform, last_updated } => {
-            for (digest, size) in blobs {
-                // Overwrites even a richer entry, as zot does.
-                record.blobs.insert(digest.clone(), proto::BlobInfo { size: *size, ..Default::default() });
-            }
-            proto::BlobInfo {
-                size: image.size,
-                vendors: vendor.iter().cloned().collect(),
-                sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
-                platforms: platform.iter().cloned().collect(),
-                last_updated: Some((*last_updated).into()),
-            }
+    if let Content::Manifest { blobs, .. } = &image.content {
+        for (digest, size) in blobs {
+            // Overwrites even a richer entry, as zot does.
+            record.blobs.insert(digest.clone(), proto::BlobInfo { size: *size, ..Default::default() });
         }
-        Content::Index { children } => {
-            let newest = children
-                .iter()
-                .filter_map(|child| record.blobs.get(child)?.last_updated)
-                .map(Time::from)
-                .fold(Time::ZERO, Time::max);
-            proto::BlobInfo {
-                size: image.size,
-                sub_blobs: children.clone(),
-                last_updated: Some(newest.into()),
-                ..Default::default()
-            }
-        }
-    };
+    }
+    let own = image.blob_info(|children| {
+        let times = children.iter().filter_map(|child| record.blobs.get(child)?.last_updated);
+        times.map(Time::from).fold(Time::ZERO, Time::max)
+    });
     record.blobs.insert(image.digest.clone(), own);
 }

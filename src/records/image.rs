@@ -117,6 +117,26 @@ impl ImageEntry {
         Self::new(source, oci::INDEX, &meta, content, subject, artifact_type, annotations)
     }
 
+    /// What RepoBlobs keeps of the manifest or index itself. `newest` gives the time of the newest of an index's children.
+    #[must_use]
+    pub fn blob_info(&self, newest: impl FnOnce(&[String]) -> Time) -> proto::BlobInfo {
+        match &self.content {
+            Content::Manifest { blobs, vendor, platform, last_updated } => proto::BlobInfo {
+                size: self.size,
+                vendors: vendor.iter().cloned().collect(),
+                sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
+                platforms: platform.iter().cloned().collect(),
+                last_updated: Some((*last_updated).into()),
+            },
+            Content::Index { children } => proto::BlobInfo {
+                size: self.size,
+                sub_blobs: children.clone(),
+                last_updated: Some(newest(children).into()),
+                ..Default::default()
+            },
+        }
+    }
+
     fn new(
         source: &Source<'_>,
         media_type: &'static str,

@@ -15,6 +15,7 @@ pub mod image;
 #[expect(missing_docs, reason = "generated; documented by proto/zot.proto")]
 pub mod proto;
 pub mod signature;
+pub mod sums;
 pub mod wire;
 
 use crate::oci::time::Time;

@@ -1,17 +1,14 @@
 //! What is remembered of one verified repo, and its compact encoding.
 
-use crate::hex::hex;
+use super::Digests;
+use crate::checksum::{Checksum, checksum, of_all};
 use crate::records::RepoState;
-use crate::storage::{IndexStat, parse_digest};
+use crate::storage::IndexStat;
 use crate::verify::Depth;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 /// Version of the encoding and of what "verified" means; entries of another version are as good as none.
-const VERSION: u8 = 2;
-
-/// A short hash: changes by accident are what it must tell, not by design.
-pub type ShortHash = [u8; 16];
+const VERSION: u8 = 3;
 
 /// A repo that was found to be as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,27 +17,22 @@ pub struct RepoMemory {
     pub depth: Depth,
     /// The version of its index.
     pub index: IndexStat,
-    /// SHA-256 of its index.
-    pub index_hash: [u8; 32],
-    /// SHA-256 of its RepoMeta, RepoBlobs and RepoLastUpdated.
-    pub records_hash: [u8; 32],
-    /// SHA-256 of the image records of `digests`, and of the number of stars.
-    pub images_hash: [u8; 32],
-    /// Hash of the metaDB's generation when its records were last found to be these; `None` if the driver has none.
-    pub generation: Option<ShortHash>,
+    /// [`records_checksum`] of its own records.
+    pub records: Checksum,
+    /// [`images_checksum`] of the image records of `digests`.
+    pub images: Checksum,
     /// When it was looked at, in seconds since 1970.
     pub verified_at: i64,
     /// Every digest that the index lists or a tag names, sorted.
-    pub digests: Vec<String>,
+    pub digests: Digests,
 }
 
 impl RepoMemory {
-    /// What there is to remember now, of no generation yet. `image` gives the record of a digest.
+    /// What there is to remember now. `image` gives the record of a digest.
     #[must_use]
     pub fn new<'i>(
         depth: Depth,
         index: &IndexStat,
-        text: &[u8],
         records: &RepoState,
         digests: &[String],
         stars: Option<i32>,
@@ -49,12 +41,10 @@ impl RepoMemory {
         Self {
             depth,
             index: index.clone(),
-            index_hash: Sha256::digest(text).into(),
-            records_hash: records_hash(records),
-            images_hash: images_hash(stars, digests.iter().map(|digest| image(digest).map(short_hash))),
-            generation: None,
+            records: records_checksum(records),
+            images: images_checksum(stars, digests.iter().map(|digest| image(digest).map(checksum))),
             verified_at: Timestamp::now().as_second(),
-            digests: digests.to_vec(),
+            digests: Digests::new(digests.iter().map(String::as_str)),
         }
     }
 
@@ -62,14 +52,13 @@ impl RepoMemory {
     #[must_use]
     pub fn over(self, known: Option<Self>) -> Self {
         match known {
-            Some(known) if known.depth > self.depth && known.index == self.index => {
-                let quick = self.depth == Depth::Quick;
-                let same = known.records_hash == self.records_hash && (quick || known.images_hash == self.images_hash);
-                match (same, quick) {
-                    (false, _) => self,
-                    (true, true) => known,
-                    (true, false) => Self { generation: self.generation, ..known },
-                }
+            Some(known)
+                if known.depth > self.depth
+                    && known.index == self.index
+                    && known.records == self.records
+                    && (self.depth == Depth::Quick || known.images == self.images) =>
+            {
+                known
             }
             _ => self,
         }
@@ -83,25 +72,11 @@ impl RepoMemory {
         out.extend(self.index.size.to_le_bytes());
         out.extend(mtime.to_le_bytes());
         out.push(u8::from(self.index.tag.is_some()));
-        text(&mut out, self.index.tag.as_deref().unwrap_or_default());
-        for hash in [&self.index_hash, &self.records_hash, &self.images_hash] {
-            out.extend(hash);
-        }
-        out.push(u8::from(self.generation.is_some()));
-        out.extend(self.generation.unwrap_or_default());
+        push_text(&mut out, self.index.tag.as_deref().unwrap_or_default());
+        out.extend(self.records.to_le_bytes());
+        out.extend(self.images.to_le_bytes());
         out.extend(self.verified_at.to_le_bytes());
-        for digest in &self.digests {
-            match sha256(digest) {
-                Some(bytes) => {
-                    out.push(0);
-                    out.extend(bytes);
-                }
-                None => {
-                    out.push(1);
-                    text(&mut out, digest);
-                }
-            }
-        }
+        out.extend(self.digests.as_bytes());
         out
     }
 
@@ -124,78 +99,33 @@ impl RepoMemory {
         if !tagged && !tag.is_empty() {
             return None;
         }
-        let (index_hash, records_hash, images_hash) = (from.array()?, from.array()?, from.array()?);
-        let generation = match (from.byte()?, from.array::<16>()?) {
-            (1, found) => Some(found),
-            (0, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => None,
-            _ => return None,
-        };
-        let verified_at = i64::from_le_bytes(from.array()?);
-        let mut digests = Vec::new();
-        while !from.0.is_empty() {
-            digests.push(match from.byte()? {
-                0 => format!("sha256:{}", hex(&from.array::<32>()?)),
-                1 => from.text()?,
-                _ => return None,
-            });
-        }
         let index = IndexStat { size, mtime, tag: tagged.then_some(tag) };
-        Some(Self { depth, index, index_hash, records_hash, images_hash, generation, verified_at, digests })
+        let (records, images) = (Checksum::from_le_bytes(from.array()?), Checksum::from_le_bytes(from.array()?));
+        let verified_at = i64::from_le_bytes(from.array()?);
+        Some(Self { depth, index, records, images, verified_at, digests: Digests::from_bytes(from.0)? })
     }
 }
 
-/// Hash of a repo's own records.
+/// Checksum of a repo's own records.
 #[must_use]
-pub fn records_hash(records: &RepoState) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for record in [&records.meta, &records.blobs, &records.last_updated] {
-        part(&mut hash, record.as_deref());
-    }
-    hash.finalize().into()
+pub fn records_checksum(records: &RepoState) -> Checksum {
+    let parts = [&records.meta, &records.blobs, &records.last_updated];
+    of_all(parts.into_iter().map(|record| record.as_deref().map(checksum)))
 }
 
-/// Hash of image records (each hashed by [`short_hash`]) in the order of their digests, and of how often the repo is starred.
+/// Checksum of image records, each given by its own, in the order of their digests, and of how often the repo is starred.
 #[must_use]
-pub fn images_hash(stars: Option<i32>, images: impl Iterator<Item = Option<ShortHash>>) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    part(&mut hash, stars.map(i32::to_le_bytes).as_ref().map(<[u8; 4]>::as_slice));
-    images.for_each(|image| part(&mut hash, image.as_ref().map(<[u8; 16]>::as_slice)));
-    hash.finalize().into()
+pub fn images_checksum(stars: Option<i32>, images: impl Iterator<Item = Option<Checksum>>) -> Checksum {
+    let stars = stars.map(|stars| checksum(&stars.to_le_bytes()));
+    of_all(std::iter::once(stars).chain(images))
 }
 
-/// The beginning of a SHA-256.
-#[must_use]
-pub fn short_hash(bytes: &[u8]) -> ShortHash {
-    let hash: [u8; 32] = Sha256::digest(bytes).into();
-    hash.first_chunk().copied().unwrap_or_default()
-}
-
-/// Absent and empty parts differ, and no part runs into the next.
-fn part(hash: &mut Sha256, part: Option<&[u8]>) {
-    match part {
-        None => hash.update(u64::MAX.to_le_bytes()),
-        Some(bytes) => {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        }
-    }
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
+/// Append a text and its length.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     // Index tags and digests are short; what is not cannot be remembered and is simply verified again.
     let length = u16::try_from(text.len()).unwrap_or_default();
     out.extend(length.to_le_bytes());
     out.extend(text.as_bytes().get(..usize::from(length)).unwrap_or_default());
-}
-
-/// The bytes of a canonical sha256 digest.
-fn sha256(digest: &str) -> Option<[u8; 32]> {
-    let (algorithm, hex) = parse_digest(digest)?;
-    let mut out = [0; 32];
-    for (to, pair) in out.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        *to = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    (algorithm == "sha256").then_some(out)
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -230,20 +160,17 @@ mod tests {
             size in any::<u64>(),
             nanos in -377_705_023_201_000_000_000_i128..253_402_207_200_000_000_000_i128,
             tag in proptest::option::of(".{0,20}"),
-            hashes in any::<([u8; 32], [u8; 32], [u8; 32])>(),
-            generation in any::<Option<[u8; 16]>>(),
+            (records, images) in any::<(u128, u128)>(),
             verified_at in any::<i64>(),
             digests in proptest::collection::vec("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|.{0,9}", 0..5),
         ) -> RepoMemory {
             RepoMemory {
                 depth: Depth::from_number(depth).unwrap(),
                 index: IndexStat { size, mtime: Timestamp::from_nanosecond(nanos).unwrap(), tag },
-                index_hash: hashes.0,
-                records_hash: hashes.1,
-                images_hash: hashes.2,
-                generation,
+                records,
+                images,
                 verified_at,
-                digests,
+                digests: Digests::new(digests.iter().map(String::as_str)),
             }
         }
     }
@@ -269,13 +196,5 @@ mod tests {
             bytes[at] ^= 1_u8 << bit;
             let _ = RepoMemory::decode(&bytes);
         }
-    }
-
-    #[test]
-    fn absent_and_empty_records_hash_differently() {
-        let empty = RepoState { meta: Some(Vec::new()), ..RepoState::default() };
-        assert_ne!(records_hash(&empty), records_hash(&RepoState::default()));
-        let later = RepoState { blobs: Some(Vec::new()), ..RepoState::default() };
-        assert_ne!(records_hash(&empty), records_hash(&later));
     }
 }

@@ -7,12 +7,16 @@
 //! Losing the file loses time, never truth: whatever is wrong with it, the run goes on without. A damaged file is moved
 //! aside; a file of somebody else's is left alone.
 
+mod digests;
 mod history;
 mod memory;
 
+pub use digests::{Digests, short};
 pub use history::{Change, StampRecord, changes};
-pub use memory::{RepoMemory, ShortHash, images_hash, records_hash, short_hash};
+pub use memory::{RepoMemory, images_checksum, records_checksum};
 
+use crate::checksum::Checksum;
+use crate::panics;
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -27,6 +31,10 @@ const REPOS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefin
 const STAMPS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("stamps");
 /// Key: registry. Value: generation of the metaDB, then the digests of its orphans, one a line.
 const ORPHANS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("orphans");
+/// Key: registry. Value: the metaDB's generation in which all that is remembered of its records was last found to hold.
+const GENERATIONS: TableDefinition<'static, &'static [u8], u128> = TableDefinition::new("generations");
+/// Memory for pages of the file: it must not grow with the registry.
+const CACHE: usize = 4 << 20;
 /// Stamps that are remembered.
 const STAMPS_KEPT: usize = 100;
 
@@ -101,8 +109,8 @@ impl State {
         if !absent && !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
             return Err(StateError::Foreign { path: path.display().to_string() });
         }
-        let db = if absent { create(path) } else { redb::Database::open(path) };
-        let db = match db {
+        let opened = panics::caught(|| if absent { create(path) } else { builder().open(path) });
+        let db = match opened.unwrap_or_else(|said| Err(redb::StorageError::Corrupted(said).into())) {
             Ok(db) => db,
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
                 return Err(StateError::Locked { path: path.display().to_string() });
@@ -129,6 +137,7 @@ impl State {
         transaction.open_table(REPOS)?;
         transaction.open_table(STAMPS)?;
         transaction.open_table(ORPHANS)?;
+        transaction.open_table(GENERATIONS)?;
         transaction.commit()?;
         Ok(())
     }
@@ -194,20 +203,41 @@ impl State {
         run().map_err(|error| failure(&self.path, error))
     }
 
+    /// The metaDB's generation (as a checksum) in which all that is remembered of this registry's records holds.
+    #[must_use]
+    pub fn generation(&self) -> Option<Checksum> {
+        let found = self.db.begin_read().ok()?.open_table(GENERATIONS).ok()?.get(self.registry.as_slice()).ok()??;
+        Some(found.value())
+    }
+
+    /// Remember that all of it holds in this generation.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn remember_generation(&self, generation: Checksum) -> Result<(), StateError> {
+        let run = || -> Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            transaction.open_table(GENERATIONS)?.insert(self.registry.as_slice(), generation)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(|error| failure(&self.path, error))
+    }
+
     /// The orphans of this registry's metaDB, if they are remembered and the metaDB is still of that generation.
     #[must_use]
-    pub fn orphans(&self, generation: ShortHash) -> Option<Vec<String>> {
+    pub fn orphans(&self, generation: Checksum) -> Option<Vec<String>> {
         let found = self.db.begin_read().ok()?.open_table(ORPHANS).ok()?.get(self.registry.as_slice()).ok()??;
         let (known, digests) = found.value().split_first_chunk::<16>()?;
         let digests = std::str::from_utf8(digests).ok()?;
-        (*known == generation).then(|| digests.lines().map(str::to_owned).collect())
+        (*known == generation.to_le_bytes()).then(|| digests.lines().map(str::to_owned).collect())
     }
 
     /// Remember them. Digests are keys of the metaDB and may be anything; what holds a line feed is not remembered.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn remember_orphans(&self, generation: ShortHash, orphans: &[&str]) -> Result<(), StateError> {
+    pub fn remember_orphans(&self, generation: Checksum, orphans: &[&str]) -> Result<(), StateError> {
         let run = || -> Result<(), redb::Error> {
             let transaction = self.db.begin_write()?;
             {
@@ -215,7 +245,7 @@ impl State {
                 if orphans.iter().any(|digest| digest.contains(['\n', '\r'])) {
                     table.remove(self.registry.as_slice())?;
                 } else {
-                    let value = [generation.as_slice(), orphans.join("\n").as_bytes()].concat();
+                    let value = [&generation.to_le_bytes(), orphans.join("\n").as_bytes()].concat();
                     table.insert(self.registry.as_slice(), value.as_slice())?;
                 }
             }
@@ -271,7 +301,14 @@ fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
     // Names of repos are nobody else's business.
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     drop(file.map_err(redb::StorageError::from)?);
-    redb::Database::create(path)
+    builder().create(path)
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    // Without the check redb may panic at any later time, over a file that was damaged behind its back.
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    builder
 }
 
 /// Whether the file begins as redb files do: anything else was never ours to move.

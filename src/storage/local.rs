@@ -7,6 +7,7 @@
 //! * a directory that vanishes during the walk costs its own subtree, not all that follows;
 //! * "not found" is only ENOENT and ENOTDIR; a blob that cannot be looked at is an error, where zot takes it for missing.
 
+use super::cache::{BlobCache, resolve};
 use super::rules::{MAX_DOCUMENT, is_empty_digest, parse_digest, skipped_directory, valid_component, valid_repo_name};
 use super::{Blob, ImageStore, IndexStat, StorageError};
 use crate::cancel::Cancel;
@@ -18,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Directories behind symbolic links that one listing visits at most.
 ///
@@ -26,9 +28,10 @@ use std::path::{Path, PathBuf};
 const MAX_LINKED_DIRECTORIES: usize = 1_000_000;
 
 /// A store whose root is a local directory, which need not exist.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LocalStore {
     root: PathBuf,
+    cache: Option<Arc<dyn BlobCache>>,
 }
 
 /// What one directory holds, as far as a walk cares.
@@ -52,7 +55,16 @@ impl LocalStore {
     /// A store at `root`. Nothing is opened or created.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), cache: None }
+    }
+
+    /// With the blob cache that zot asks where the content of a zero-length blob is.
+    ///
+    /// zot deduplicates local blobs by hard links and leaves no placeholders, but files that came from an object store, or
+    /// lost their content, look like them.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<Arc<dyn BlobCache>>) -> Self {
+        Self { cache, ..self }
     }
 
     /// The root directory.
@@ -128,28 +140,51 @@ impl LocalStore {
         Err(invalid_repo(repo))
     }
 
-    fn read_blob(&self, blobs: &Blobs, digest: &str) -> Result<Blob, StorageError> {
+    /// A blob of a repo; `None` for a placeholder.
+    fn read_blob(blobs: &Blobs, digest: &str) -> Result<Option<Blob>, StorageError> {
         let (algorithm, hex) =
             parse_digest(digest).ok_or_else(|| StorageError::InvalidDigest { digest: digest.to_owned() })?;
-        let path = || blobs.path.join(algorithm).join(hex);
-        let (content, stat) = match &blobs.directory {
+        let found = match &blobs.directory {
             Ok(directory) => read_file(directory, Path::new(&format!("{algorithm}/{hex}"))),
             Err(errno) => Err((*errno).into()),
-        }
-        .map_err(|error| io_error("read", &path(), error))?;
-        // No size means placeholder (zot sees directories and pipes so, too), and a local store keeps none.
-        let placeholder = if is_file(&stat) { stat.st_size == 0 && !is_empty_digest(digest) } else { true };
-        if placeholder {
-            return Err(StorageError::NotFound { what: path().display().to_string() });
-        }
-        Ok(Blob { content, mtime: Some(mtime(&stat)) })
+        };
+        let (content, stat) = found.map_err(|error| io_error("read", &blobs.path_of(digest), error))?;
+        let empty = is_file(&stat) && stat.st_size == 0 && is_empty_digest(digest);
+        Ok(if empty { Some(Blob { content, mtime: Some(mtime(&stat)) }) } else { with_content(content, &stat) })
     }
+
+    /// The first of several files that has content.
+    fn read_first(&self, candidates: &[String]) -> Result<Option<Blob>, StorageError> {
+        for path in candidates.iter().map(|path| self.root.join(path)) {
+            match read_file(CWD, &path).map_err(|error| io_error("read", &path, error)) {
+                Err(StorageError::NotFound { .. }) => {}
+                found => {
+                    let (content, stat) = found?;
+                    if let Some(blob) = with_content(content, &stat) {
+                        return Ok(Some(blob));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What zot takes for a blob; directories and pipes have no size for it, like placeholders.
+fn with_content(content: Vec<u8>, stat: &Stat) -> Option<Blob> {
+    (is_file(stat) && stat.st_size != 0).then(|| Blob { content, mtime: Some(mtime(stat)) })
 }
 
 /// The `blobs` directory of a repo, opened once for a batch.
 struct Blobs {
     path: PathBuf,
     directory: Result<OwnedFd, Errno>,
+}
+
+impl Blobs {
+    fn path_of(&self, digest: &str) -> PathBuf {
+        self.path.join(digest.replacen(':', "/", 1))
+    }
 }
 
 /// A directory on the way of the walk.
@@ -206,7 +241,11 @@ impl ImageStore for LocalStore {
             return digests.iter().map(|_| Err(invalid_repo(repo))).collect();
         };
         let blobs = Blobs { directory: open_directory(&path), path };
-        digests.iter().map(|digest| self.read_blob(&blobs, digest)).collect()
+        let found = digests.iter().map(|digest| Self::read_blob(&blobs, digest)).collect();
+        let place = |digest: &str| blobs.path_of(digest).display().to_string();
+        resolve(self.cache.as_deref(), digests, found, place, |candidates| {
+            candidates.iter().map(|paths| self.read_first(paths)).collect()
+        })
     }
 }
 

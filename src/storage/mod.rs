@@ -4,7 +4,9 @@
 //! index at a time, blobs in batches (an object store keeps many requests in flight behind [`ImageStore::read_blobs`]).
 //! "Not found" is only ENOENT/404; every other failure is an error and never reads as "missing" or "empty".
 
+pub mod cache;
 pub mod local;
+pub mod object;
 pub mod routing;
 mod rules;
 
@@ -33,6 +35,9 @@ pub struct Blob {
     /// Last modification of the file or object that holds the bytes (the push-time hint). `None` if it has none.
     pub mtime: Option<Timestamp>,
 }
+
+/// An answer that may still be on its way; called to wait for it.
+pub type Later<'a, T> = Box<dyn FnOnce() -> T + Send + 'a>;
 
 /// What went wrong with storage. Variants tell "is not there" from "could not look".
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,9 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// Where a placeholder's content lies is unknown, because the blob cache cannot be asked.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
     /// The operation was asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -77,6 +85,12 @@ pub enum StorageError {
 pub trait ImageStore: Send + Sync {
     /// Where the store is, for people (no secrets).
     fn location(&self) -> String;
+
+    /// How many repositories to read at once, given `jobs` threads that decode: a store that is far away needs more on
+    /// their way than there are processors to decode them.
+    fn readers(&self, jobs: usize) -> usize {
+        jobs
+    }
 
     /// Names of all repositories in zot's walk order (spec §1.4, §1.5).
     ///
@@ -101,15 +115,38 @@ pub trait ImageStore: Send + Sync {
     /// [`StorageError::NotFound`] if there is none, any other failure as it is.
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError>;
 
+    /// Begin [`ImageStore::stat_index`], whose answer is that of a moment after this call: many begun one after the other
+    /// take no longer than one, where stores are far away.
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        Box::new(move || self.stat_index(repo))
+    }
+
     /// The whole `index.json`.
     ///
     /// # Errors
     /// As [`ImageStore::stat_index`]; [`StorageError::Io`] beyond [`MAX_DOCUMENT`] bytes.
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError>;
 
+    /// [`ImageStore::stat_index`] and [`ImageStore::read_index`] in one, at the cost of one request where that counts.
+    ///
+    /// # Errors
+    /// As both.
+    fn open_index(&self, repo: &str) -> Result<(IndexStat, Vec<u8>), StorageError> {
+        // In this order the content can be newer than the stat, never older.
+        let stat = self.stat_index(repo)?;
+        Ok((stat, self.read_index(repo)?))
+    }
+
     /// Read blobs by digest, one result per digest in the same order (spec §1.8).
     ///
     /// Zero-length dedupe placeholders are resolved; [`StorageError::NotFound`] if that fails. A blob of more than
     /// [`MAX_DOCUMENT`] bytes is an error: this is for documents, never for layers. All results are in memory at once.
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>>;
+
+    /// Now, as far as times in this store go: whatever changes in it later gets a modification time that is not older.
+    ///
+    /// A store that keeps whole seconds gives a whole second, and one that has a clock of its own goes by that.
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }

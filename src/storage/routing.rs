@@ -3,9 +3,12 @@
 //! Names are never shortened: `a/x` in the store of route `/a` is the directory `<root>/a/x`. Whatever store lists a
 //! name, every later operation goes to the store the name *routes* to. [`Listing::misrouted`] tells where they differ.
 
+use super::cache::CacheSpec;
 use super::local::LocalStore;
-use super::{Blob, ImageStore, IndexStat, StorageError};
+use super::object::{IO_CONCURRENCY, Io, ObjectOptions, ObjectStore};
+use super::{Blob, ImageStore, IndexStat, Later, StorageError};
 use crate::cancel::Cancel;
+use jiff::Timestamp;
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,8 @@ pub struct StoreSpec {
     pub route: Option<String>,
     /// Kind and place.
     pub kind: StoreKind,
+    /// Where its deduplicated blobs are looked up.
+    pub cache: Option<CacheSpec>,
 }
 
 /// Kind and place of a store.
@@ -28,6 +33,8 @@ pub enum StoreKind {
         /// `rootDirectory`.
         root: PathBuf,
     },
+    /// A bucket or container.
+    Object(Box<ObjectOptions>),
 }
 
 /// All stores of a registry.
@@ -74,21 +81,38 @@ impl Stores {
     /// # Errors
     /// [`StorageError::UnsupportedLayout`] unless exactly one spec has no route and every route is there once.
     pub fn open(specs: &[StoreSpec]) -> Result<Self, StorageError> {
+        Self::open_with(specs, IO_CONCURRENCY)
+    }
+
+    /// As [`Stores::open`], with so many requests at a time to all object stores together.
+    ///
+    /// # Errors
+    /// As [`Stores::open`], and if an object store cannot be opened.
+    pub fn open_with(specs: &[StoreSpec], io_concurrency: usize) -> Result<Self, StorageError> {
         let mut locals: Vec<(PathBuf, Arc<dyn ImageStore>)> = Vec::new();
+        let mut io: Option<Arc<Io>> = None;
         let (mut default, mut subs) = (None, Vec::<(String, Arc<dyn ImageStore>)>::new());
         for spec in specs {
-            let StoreKind::Local { root } = &spec.kind;
-            let twice = |detail: &str| StorageError::UnsupportedLayout {
-                root: root.display().to_string(),
-                detail: detail.to_owned(),
+            let cache = spec.cache.as_ref().map(CacheSpec::open);
+            let store = match &spec.kind {
+                StoreKind::Object(options) => {
+                    let io = match &io {
+                        Some(io) => Arc::clone(io),
+                        None => Arc::clone(io.insert(Arc::new(Io::new(io_concurrency)?))),
+                    };
+                    Arc::new(ObjectStore::open(options, io, cache)?)
+                }
+                StoreKind::Local { root } => match locals.iter().find(|(other, _)| same_directory(other, root)) {
+                    Some((_, store)) => Arc::clone(store),
+                    None => {
+                        let store: Arc<dyn ImageStore> = Arc::new(LocalStore::new(root).with_cache(cache));
+                        locals.push((root.clone(), Arc::clone(&store)));
+                        store
+                    }
+                },
             };
-            let store = if let Some((_, store)) = locals.iter().find(|(other, _)| same_directory(other, root)) {
-                Arc::clone(store)
-            } else {
-                let store: Arc<dyn ImageStore> = Arc::new(LocalStore::new(root));
-                locals.push((root.clone(), Arc::clone(&store)));
-                store
-            };
+            let twice =
+                |detail: &str| StorageError::UnsupportedLayout { root: store.location(), detail: detail.to_owned() };
             match &spec.route {
                 None if default.is_some() => return Err(twice("a second default store")),
                 None => default = Some(store),
@@ -167,6 +191,10 @@ impl ImageStore for Stores {
         places.join(", ")
     }
 
+    fn readers(&self, jobs: usize) -> usize {
+        self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         Ok(self.list(cancel)?.repos)
     }
@@ -183,12 +211,24 @@ impl ImageStore for Stores {
         self.route(repo).stat_index(repo)
     }
 
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        self.route(repo).begin_stat_index(repo)
+    }
+
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
         self.route(repo).read_index(repo)
     }
 
+    fn open_index(&self, repo: &str) -> Result<(IndexStat, Vec<u8>), StorageError> {
+        self.route(repo).open_index(repo)
+    }
+
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>> {
         self.route(repo).read_blobs(repo, digests)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.each().into_iter().map(|store| store.now()).min().unwrap_or_else(Timestamp::now)
     }
 }
 

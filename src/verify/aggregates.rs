@@ -1,16 +1,23 @@
 //! RepoBlobs and what is summed up from it: size, platforms, vendors, last update (spec §3.5, §3.6).
 //!
 //! These records depend on the order in which things came. zot's own walk and its run-time pushes may leave any of
-//! several values, all of them its own; so a value is only a finding if *no* order explains it. Folds give the ends: over
-//! nothing (every child comes as late as the index lists it) and over the current records (every child is there already).
-//! What equals either, or lies between them, is zot's. Deleting a tag at run time prunes the blob records that no tag
-//! reaches; children of an index that is pushed later stay without, and out of the sums.
+//! several values, all of them its own; so a value is only a finding if *no* order explains it.
+//!
+//! * Blob records: a fold over nothing (every child comes as late as the index lists it) and one over the current records
+//!   (every child is there already) give what zot may have left. Deleting a tag prunes the blob records that no tag
+//!   reaches; children of an index that is pushed later stay without.
+//! * Sums are taken when a tag is pushed or something is deleted, over the blob records of that moment. Later pushes
+//!   without a tag add records, and nothing removes any. So the sums are over the records as they are now, perhaps
+//!   without those of images that the index lists after its last tag. (One order is left out: a manifest without a tag
+//!   whose record was pruned while storage still has it, pushed once more after everything else. Clients ask before they
+//!   push, and pruned manifests are on their way out.)
 
 use super::compare::text;
 use super::findings::{Finding, Id};
 use crate::oci::time::Time;
 use crate::records::fold::{Clock, Entry, RepoEntries, Rules, fold};
 use crate::records::image::{Content, ImageEntry};
+use crate::records::sums::Sums;
 use crate::records::{RepoChange, RepoState, proto};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,8 +63,8 @@ impl Aggregates<'_> {
             .filter(|(digest, info)| !digest.is_empty() && self.blobs.blobs.get(*digest) != Some(info))
             .map(|(digest, _)| digest.as_str())
             .collect();
-        let sums_agree =
-            sums(self.meta) == sums(&again.meta) && self.meta.last_updated_image == again.meta.last_updated_image;
+        let sums_agree = Sums::stated(self.meta) == Sums::stated(&again.meta)
+            && self.meta.last_updated_image == again.meta.last_updated_image;
         if differing.is_empty() && sums_agree {
             return findings;
         }
@@ -67,7 +74,7 @@ impl Aggregates<'_> {
             findings.extend(self.blob(digest, &again, &fresh, required.contains(digest)));
         }
         if !self.unsure {
-            findings.extend(self.sums(&again, &fresh));
+            findings.extend(self.sums(&again, &required));
             findings.extend(self.last_updated(&again, &fresh));
         }
         findings
@@ -95,17 +102,10 @@ impl Aggregates<'_> {
     /// Blobs whose records are there in any order: those of images whose tag is recorded. Children of an index may have
     /// been pruned; what lacks a tag record lacks it all, which is said once.
     fn required(&self) -> BTreeSet<&str> {
-        let mut required = BTreeSet::new();
         let recorded = |image: &&ImageEntry| {
             image.is_tag && self.meta.tags.get(&image.reference).is_some_and(|tag| tag.digest == image.digest)
         };
-        for image in self.images().filter(recorded) {
-            required.insert(image.digest.as_str());
-            if let Content::Manifest { blobs, .. } = &image.content {
-                required.extend(blobs.iter().map(|(digest, _)| digest.as_str()));
-            }
-        }
-        required
+        self.images().filter(recorded).flat_map(brings).collect()
     }
 
     fn blob(&self, digest: &str, again: &Rebuilt, fresh: &Rebuilt, required: bool) -> Option<Finding> {
@@ -121,66 +121,46 @@ impl Aggregates<'_> {
     /// Whether some order of pushes leaves this.
     fn explained(&self, digest: &str, found: &proto::BlobInfo, fresh: &Rebuilt) -> bool {
         self.images().any(|image| {
-            let part = match &image.content {
-                Content::Manifest { blobs, .. } => blobs.iter().any(|(part, size)| {
-                    part == digest && *found == proto::BlobInfo { size: *size, ..Default::default() }
-                }),
-                Content::Index { .. } => false,
-            };
-            part || image.digest == digest && self.own(image, found, fresh)
+            let mut parts = parts(image).iter();
+            let part = |size: i64| *found == proto::BlobInfo { size, ..Default::default() };
+            parts.any(|(name, size)| name == digest && part(*size))
+                || image.digest == digest && self.own(image, found, fresh)
         })
     }
 
     /// Whether `found` is what storing `image` itself leaves, at some moment.
     fn own(&self, image: &ImageEntry, found: &proto::BlobInfo, fresh: &Rebuilt) -> bool {
-        match &image.content {
-            Content::Manifest { blobs, vendor, platform, last_updated } => {
-                *found
-                    == proto::BlobInfo {
-                        size: image.size,
-                        vendors: vendor.iter().cloned().collect(),
-                        sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
-                        platforms: platform.iter().cloned().collect(),
-                        last_updated: Some((*last_updated).into()),
-                    }
-            }
-            Content::Index { children } => {
-                let time = found.last_updated.map(Time::from);
-                // That of some child, or of none.
-                let of = |blobs: &proto::RepoBlobs, child: &String| {
-                    blobs.blobs.get(child).and_then(|blob| blob.last_updated).map(Time::from)
-                };
-                let possible = time.is_some_and(Time::is_zero)
-                    || children.iter().any(|child| of(self.blobs, child) == time || of(&fresh.blobs, child) == time);
-                found.size == image.size
-                    && found.sub_blobs == *children
-                    && found.vendors.is_empty()
-                    && found.platforms.is_empty()
-                    && possible
-            }
-        }
+        let time = found.last_updated.map(Time::from);
+        // That of some child, or of none.
+        let possible = |child: &String| {
+            let of = |blobs: &proto::RepoBlobs| blobs.blobs.get(child)?.last_updated.map(Time::from);
+            of(self.blobs) == time || of(&fresh.blobs) == time
+        };
+        let newest = |children: &[String]| time.filter(|_| children.iter().any(possible)).unwrap_or(Time::ZERO);
+        *found == image.blob_info(newest)
     }
 
-    fn sums(&self, again: &Rebuilt, fresh: &Rebuilt) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if self.ambiguous() {
-            return findings;
+    /// Sums are taken when a tag is pushed or anything is deleted. What is pushed without a tag after that is recorded and
+    /// not in them; nothing else is one without the other.
+    fn sums(&self, again: &Rebuilt, required: &BTreeSet<&str>) -> Vec<Finding> {
+        let (found, again_found) = (Sums::stated(self.meta), Sums::stated(&again.meta));
+        if self.ambiguous() || found == again_found {
+            return Vec::new();
         }
-        let (fresh, found, high) = (sums(&fresh.meta), sums(self.meta), sums(&again.meta));
-        let recorded = self.recorded_sums();
-        let low = Sums {
-            size: fresh.size.min(recorded.size),
-            platforms: fresh.platforms.intersection(&recorded.platforms).copied().collect(),
-            vendors: fresh.vendors.intersection(&recorded.vendors).copied().collect(),
-        };
+        let late = self.late();
+        let recorded = |digest: &str| required.contains(digest) || self.blobs.blobs.contains_key(digest);
+        let high = Sums::reached(&again.meta.tags, &again.blobs, recorded);
+        let low = Sums::reached(&again.meta.tags, &again.blobs, |digest| recorded(digest) && !late.contains(digest));
+        let mut findings = Vec::new();
         let mut report = |part: &str, expected: String, found: String| {
             findings.push(Finding::new(Id::AggregateDiffers).reference(part).expected(expected).found(found));
         };
         if !between(low.size, found.size, high.size) {
             report("size", high.size.to_string(), found.size.to_string());
         }
-        if !within(&low.platforms, &found.platforms, &high.platforms) {
-            report("platforms", text(&high.platforms), text(&found.platforms));
+        let [low_platforms, found_platforms, high_platforms] = [&low, &found, &high].map(platforms);
+        if !within(&low_platforms, &found_platforms, &high_platforms) {
+            report("platforms", text(&high_platforms), text(&found_platforms));
         }
         if !within(&low.vendors, &found.vendors, &high.vendors) {
             report("vendors", text(&high.vendors), text(&found.vendors));
@@ -188,32 +168,22 @@ impl Aggregates<'_> {
         findings
     }
 
-    /// The sums that the blob records, as they are, amount to.
-    fn recorded_sums(&self) -> Sums<'_> {
-        let (mut size, mut platforms, mut vendors) = (0_i64, BTreeSet::new(), BTreeSet::new());
-        let mut seen = BTreeSet::new();
-        let mut queue: Vec<&str> =
-            self.meta.tags.values().map(|tag| tag.digest.as_str()).filter(|digest| !digest.is_empty()).collect();
-        while let Some(digest) = queue.pop() {
-            let Some(blob) = self.blobs.blobs.get(digest).filter(|_| seen.insert(digest)) else { continue };
-            size = size.wrapping_add(blob.size);
-            platforms.extend(blob.platforms.iter().map(|found| (found.os.as_str(), found.architecture.as_str())));
-            vendors.extend(blob.vendors.iter().map(String::as_str));
-            queue.extend(blob.sub_blobs.iter().map(String::as_str));
-        }
-        Sums { size, platforms, vendors }
+    /// Blobs that only images listed after the last tag bring: a push appends what the index did not list yet.
+    fn late(&self) -> BTreeSet<&str> {
+        let images: Vec<&ImageEntry> = self.images().collect();
+        let tags = images.iter().rposition(|image| image.is_tag).map_or(0, |last| last + 1);
+        let (early, late) = images.split_at_checked(tags).unwrap_or_default();
+        let early: BTreeSet<&str> = early.iter().copied().flat_map(brings).collect();
+        late.iter().copied().flat_map(brings).filter(|digest| !early.contains(digest)).collect()
     }
 
     /// Whether a digest is a blob of several sizes, or both an image and a blob: the last one recorded wins, and sums
-    /// follow it.
+    /// follow it. Nor do sums of negative sizes tell anything.
     fn ambiguous(&self) -> bool {
         let mut sizes: BTreeMap<&str, i64> = BTreeMap::new();
         let own: BTreeSet<&str> = self.images().map(|image| image.digest.as_str()).collect();
-        self.images().any(|image| match &image.content {
-            Content::Manifest { blobs, .. } => blobs
-                .iter()
-                .any(|(digest, size)| own.contains(digest.as_str()) || *sizes.entry(digest).or_insert(*size) != *size),
-            Content::Index { .. } => false,
+        self.images().flat_map(parts).any(|(digest, size)| {
+            *size < 0 || own.contains(digest.as_str()) || *sizes.entry(digest).or_insert(*size) != *size
         })
     }
 
@@ -255,23 +225,22 @@ impl Aggregates<'_> {
     }
 }
 
-#[derive(PartialEq)]
-struct Sums<'a> {
-    size: i64,
-    platforms: BTreeSet<(&'a str, &'a str)>,
-    vendors: BTreeSet<&'a str>,
+/// Config and layers of a manifest.
+fn parts(image: &ImageEntry) -> &[(String, i64)] {
+    match &image.content {
+        Content::Manifest { blobs, .. } => blobs,
+        Content::Index { .. } => &[],
+    }
 }
 
-fn sums(meta: &proto::RepoMeta) -> Sums<'_> {
-    Sums {
-        size: meta.size,
-        platforms: meta
-            .platforms
-            .iter()
-            .map(|platform| (platform.os.as_str(), platform.architecture.as_str()))
-            .collect(),
-        vendors: meta.vendors.iter().map(String::as_str).collect(),
-    }
+/// Digests of the blobs that storing an image records.
+fn brings(image: &ImageEntry) -> impl Iterator<Item = &str> {
+    std::iter::once(&image.digest).chain(parts(image).iter().map(|(digest, _)| digest)).map(String::as_str)
+}
+
+/// Platforms by OS and architecture.
+fn platforms<'r>(sums: &Sums<'r>) -> BTreeSet<(&'r str, &'r str)> {
+    sums.platforms.keys().copied().collect()
 }
 
 fn between(low: i64, found: i64, high: i64) -> bool {

@@ -26,10 +26,11 @@ pub use findings::{Finding, Id, Severity};
 pub use stamp::StampFacts;
 
 use crate::cancel::Cancel;
+use crate::checksum::{Checksum, checksum};
 use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
 use crate::progress::{Phase, Progress};
 use crate::records::fold::Rules;
-use crate::state::{RepoMemory, ShortHash, State, StateError, short_hash};
+use crate::state::{RepoMemory, State, StateError};
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, StorageError};
 use globset::GlobSet;
@@ -195,7 +196,7 @@ impl Verify<'_> {
             Err(error) => return Err(error.into()),
         };
         // Asked before any record is read, so that a later change has another one.
-        let generation = self.db.generation()?.map(|generation| short_hash(generation.as_bytes()));
+        let generation = self.db.generation()?.map(|generation| checksum(generation.as_bytes()));
         let known = self.db.repo_names()?;
         let unlistable = self.stores.list_unlistable(self.cancel)?;
         let elsewhere = self.elsewhere(&listing, &known, &unlistable);
@@ -216,10 +217,11 @@ impl Verify<'_> {
         report.listed = names.len();
         names.retain(|name| !unroutable.contains(name));
         let reached = self.check(&names, stars.as_ref(), generation, report)?;
-        if let Some(reached) = reached.filter(|_| self.repos.is_none() && unroutable.is_empty()) {
+        if let Some(reached) = reached.filter(|_| unroutable.is_empty()) {
             self.orphans(&reached, &known, &names, generation, report)?;
         }
         self.forget(&names, report);
+        self.vouch(generation, report);
 
         if let Some(finding) = self.stamp.premature(&report.findings) {
             report.findings.push(finding);
@@ -269,18 +271,19 @@ impl Verify<'_> {
         findings
     }
 
-    /// Check the repos that need it. Returns the keys of all digests they name, unless a repo could not be read.
+    /// Check the repos that need it. Returns the digests they name, if those are all that any repo names.
     fn check(
         &self,
         names: &[&str],
         stars: Option<&HashMap<String, i32>>,
-        generation: Option<ShortHash>,
+        generation: Option<Checksum>,
         report: &mut Report,
     ) -> Result<Option<Reached>, VerifyError> {
         self.progress.begin(Phase::Verify, names.len() as u64);
-        let reached = Mutex::new(Some(Reached::default()));
+        // Only who looks at all image records and at all repos can tell which are nobody's.
+        let reached = Mutex::new((self.depth > Depth::Quick && self.repos.is_none()).then(Reached::default));
         let recall = Recall { verify: self, stars, generation, reached: &reached };
-        let due = recall.due(names, report)?;
+        let due = recall.due(names)?;
         report.unchanged = names.len() - due.len();
         report.checked = due.len();
         let shared = Shared {
@@ -299,7 +302,7 @@ impl Verify<'_> {
                             return;
                         }
                         self.progress.reading(name);
-                        shared.done(name, repo::check(self, name, stars, generation));
+                        shared.done(name, repo::check(self, name, stars));
                     }
                 });
             }
@@ -321,12 +324,9 @@ impl Verify<'_> {
         reached: &Reached,
         known: &[String],
         listed: &[&str],
-        generation: Option<ShortHash>,
+        generation: Option<Checksum>,
         report: &mut Report,
     ) -> Result<(), VerifyError> {
-        if self.depth == Depth::Quick {
-            return Ok(());
-        }
         let remembered = self.state.filter(|_| !self.full).zip(generation);
         let orphan = |digest: &str| Finding::new(Id::OrphanImage).digest(digest).found("no repo names it");
         // With the same metaDB and the same storage they are the same.
@@ -359,6 +359,18 @@ impl Verify<'_> {
             note(report, state.remember_orphans(generation, &orphans));
         }
         Ok(())
+    }
+
+    /// Remember that all that is remembered holds in this generation: every repo was compared with it, or looked at. A
+    /// quick look does not compare image records, and what could not be written may be about an earlier generation.
+    fn vouch(&self, generation: Option<Checksum>, report: &mut Report) {
+        let whole = self.repos.is_none() && self.depth > Depth::Quick && report.state_problem.is_none();
+        if let Some((state, generation)) = self.state.zip(generation)
+            && whole
+            && state.generation() != Some(generation)
+        {
+            note(report, state.remember_generation(generation));
+        }
     }
 
     /// Forget repos that are no longer there.

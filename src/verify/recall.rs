@@ -1,20 +1,23 @@
 //! Which repos need no second look: those whose index and records are what they were when they were verified.
 //!
-//! The metaDB's generation answers for all records at once. Where it moved on (a running zot), records are hashed: image
-//! records in one pass over all of them if many repos are asked about.
+//! The metaDB's generation answers for all records at once. Where it moved on (a running zot), checksums of the records
+//! do: of all of them, in one pass, if many repos are asked about.
 
-use super::reached::{self, Reached};
-use super::{Depth, REMEMBER_BATCH, Report, Verify, VerifyError, lock, note};
-use crate::metadb::MetaDbError;
-use crate::state::{RepoMemory, ShortHash, State, images_hash, records_hash, short_hash};
+use super::reached::Reached;
+use super::{Depth, Verify, VerifyError, lock};
+use crate::checksum::{Checksum, checksum, of_all};
+use crate::metadb::{Checksums, Kind, MetaDbError, ShortKey};
+use crate::parallel::parallel;
+use crate::state::{RepoMemory, State, images_checksum, records_checksum, short};
 use crate::storage::ImageStore as _;
-use crate::walk::parallel;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 
-/// So many repos make one pass over all image records cheaper than asking for those of each.
+/// So many repos make one pass over all records cheaper than asking for those of each.
 const MANY: usize = 16;
+/// Kinds of records that are a repo's own, in the order of their common checksum.
+const OWN: [Kind; 3] = [Kind::RepoMeta, Kind::RepoBlobs, Kind::RepoLastUpdated];
 
 /// What earlier runs remember, against what there is now.
 pub struct Recall<'a> {
@@ -23,7 +26,7 @@ pub struct Recall<'a> {
     /// How many users starred each repo.
     pub stars: Option<&'a HashMap<String, i32>>,
     /// The metaDB's generation before anything of it was read.
-    pub generation: Option<ShortHash>,
+    pub generation: Option<Checksum>,
     /// Digests of unchanged repos go here.
     pub reached: &'a Mutex<Option<Reached>>,
 }
@@ -38,45 +41,51 @@ enum First {
     Ask,
 }
 
-/// Hashes of all image records, by the key of their digest.
-type Images = HashMap<u128, ShortHash>;
+/// Checksums of all records of one kind, by key.
+struct Sums(Checksums);
+
+impl Sums {
+    fn get(&self, key: u128) -> Option<Checksum> {
+        let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        self.0.get(at).map(|(_, sum)| *sum)
+    }
+}
+
+/// Checksums of all records.
+struct All {
+    /// As [`OWN`].
+    own: Vec<Sums>,
+    /// Not at the shallowest depth, which does not ask for them.
+    images: Option<Sums>,
+}
 
 impl Recall<'_> {
     /// The repos that changed since they were verified, and the sample of the others.
     ///
     /// # Errors
     /// If the metaDB does not answer, or when asked to stop.
-    pub fn due<'n>(&self, names: &[&'n str], report: &mut Report) -> Result<Vec<&'n str>, VerifyError> {
+    pub fn due<'n>(&self, names: &[&'n str]) -> Result<Vec<&'n str>, VerifyError> {
         let verify = self.verify;
         let Some(state) = verify.state.filter(|_| !verify.full) else { return Ok(names.to_vec()) };
         let (mut due, mut ask, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         let order = RandomState::new();
-        for (name, first) in names.iter().zip(parallel(names, verify.jobs, |name| self.first(state, name))) {
+        let same = self.generation.is_some() && state.generation() == self.generation;
+        for (name, first) in names.iter().zip(parallel(names, verify.jobs, |name| self.first(state, name, same))) {
             match first {
                 First::Changed => due.push(*name),
                 First::Unchanged(at) => unchanged.push((at, order.hash_one(name), *name)),
                 First::Ask => ask.push(*name),
             }
         }
-        let images = if ask.len() > MANY && verify.depth > Depth::Quick { self.images()? } else { None };
-        if let (Some(images), Some(reached)) = (&images, &mut *lock(self.reached)) {
-            reached.recorded = Some(images.keys().copied().collect());
+        let all = if ask.len() > MANY { self.all()? } else { None };
+        for (name, answer) in ask.iter().zip(parallel(&ask, verify.jobs, |name| self.ask(state, name, all.as_ref()))) {
+            match answer? {
+                None => due.push(*name),
+                Some(at) => unchanged.push((at, order.hash_one(name), *name)),
+            }
         }
-        for batch in ask.chunks(REMEMBER_BATCH) {
-            let answers = parallel(batch, verify.jobs, |name| self.ask(state, name, images.as_ref()));
-            let mut memories = Vec::new();
-            for (name, answer) in batch.iter().zip(answers) {
-                match answer? {
-                    None => due.push(*name),
-                    Some(memory) => {
-                        unchanged.push((memory.verified_at, order.hash_one(name), *name));
-                        memories.push(((*name).to_owned(), Some(memory)));
-                    }
-                }
-            }
-            if self.generation.is_some() && !memories.is_empty() {
-                note(report, state.update(&memories, false));
-            }
+        if let (Some(images), Some(reached)) = (all.and_then(|all| all.images), &mut *lock(self.reached)) {
+            reached.recorded = Some(images.0.into_iter().map(|(key, _)| key).collect());
         }
         // Those verified longest ago, in random order: a share of P % covers everything in 100 / P runs.
         unchanged.sort_unstable();
@@ -87,13 +96,14 @@ impl Recall<'_> {
         Ok(due)
     }
 
-    fn first(&self, state: &State, name: &str) -> First {
+    /// `same`: all that is remembered of records holds.
+    fn first(&self, state: &State, name: &str, same: bool) -> First {
         let Some(memory) = state.repo(name) else { return First::Changed };
         let stat = self.verify.stores.stat_index(name).ok();
         if memory.depth < self.verify.depth || stat.as_ref() != Some(&memory.index) {
             return First::Changed;
         }
-        if self.generation.is_none() || memory.generation != self.generation {
+        if !same {
             return First::Ask;
         }
         self.reach(&memory);
@@ -102,61 +112,77 @@ impl Recall<'_> {
 
     fn reach(&self, memory: &RepoMemory) {
         if let Some(reached) = &mut *lock(self.reached) {
-            reached.extend(&memory.digests);
+            reached.extend_packed(&memory.digests);
         }
     }
 
-    /// Hashes of all image records in one pass, if the driver can.
-    fn images(&self) -> Result<Option<Images>, VerifyError> {
-        let mut images = Images::new();
-        let pass = self.verify.db.each_image(&mut |digest, record| {
-            images.insert(reached::key(digest), short_hash(record));
-        });
-        match pass {
-            Ok(offered) => Ok(offered.then_some(images)),
+    /// Checksums of all records, if the driver gives them in one pass.
+    fn all(&self) -> Result<Option<All>, VerifyError> {
+        let mut own = Vec::new();
+        for kind in OWN {
+            let Some(sums) = self.sums(kind, short_name)? else { return Ok(None) };
+            own.push(sums);
+        }
+        let images = if self.verify.depth > Depth::Quick { self.sums(Kind::ImageMeta, short)? } else { None };
+        Ok(Some(All { own, images }))
+    }
+
+    fn sums(&self, kind: Kind, short: ShortKey) -> Result<Option<Sums>, VerifyError> {
+        match self.verify.db.checksums(kind, short, self.verify.jobs) {
+            Ok(sums) => Ok(sums.map(|mut sums| {
+                sums.sort_unstable();
+                Sums(sums)
+            })),
             // One bad page, or a writer that is always faster: then each repo for itself.
             Err(MetaDbError::Damaged { .. } | MetaDbError::Busy { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Compare a repo's records with what is remembered of them. `None`: they changed, or cannot be read, which is for the
-    /// check to report.
-    fn ask(&self, state: &State, name: &str, images: Option<&Images>) -> Result<Option<RepoMemory>, VerifyError> {
-        if self.verify.cancel.is_cancelled() {
+    /// Compare a repo's records with what is remembered of them, and tell when it was verified. `None`: they changed, or
+    /// cannot be read, which is for the check to report.
+    fn ask(&self, state: &State, name: &str, all: Option<&All>) -> Result<Option<i64>, VerifyError> {
+        let Verify { db, depth, cancel, .. } = *self.verify;
+        if cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
         }
-        let Some(mut memory) = state.repo(name) else { return Ok(None) };
-        match self.verify.db.repo(name) {
-            Ok(records) if records_hash(&records) == memory.records_hash => {}
-            Ok(_) | Err(MetaDbError::Damaged { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(memory) = state.repo(name) else { return Ok(None) };
+        let records = match all {
+            Some(all) => of_all(all.own.iter().map(|sums| sums.get(short_name(name)))),
+            None => match db.repo(name) {
+                Ok(records) => records_checksum(&records),
+                Err(MetaDbError::Damaged { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if records != memory.records {
+            return Ok(None);
         }
-        if self.verify.depth > Depth::Quick {
+        if depth > Depth::Quick {
             let stars = self.stars.map(|stars| stars.get(name).copied().unwrap_or_default());
-            let hash = match images {
-                Some(images) => {
-                    let of = |digest: &String| images.get(&reached::key(digest)).copied();
-                    images_hash(stars, memory.digests.iter().map(of))
-                }
+            let images = match all.and_then(|all| all.images.as_ref()) {
+                Some(images) => images_checksum(stars, memory.digests.shorts().map(|digest| images.get(digest))),
                 None => {
-                    let digests: Vec<&str> = memory.digests.iter().map(String::as_str).collect();
-                    match self.verify.db.images(&digests) {
-                        Ok(images) => images_hash(stars, images.iter().map(|image| image.as_deref().map(short_hash))),
+                    let texts = memory.digests.texts();
+                    match db.images(&texts.iter().map(String::as_str).collect::<Vec<_>>()) {
+                        Ok(images) => images_checksum(stars, images.iter().map(|image| image.as_deref().map(checksum))),
                         Err(MetaDbError::Damaged { .. }) => return Ok(None),
                         Err(error) => return Err(error.into()),
                     }
                 }
             };
-            if hash != memory.images_hash {
+            if images != memory.images {
                 return Ok(None);
             }
-            // A quick look says nothing of image records, so it does not vouch for them under the new generation either.
-            memory.generation = self.generation;
         }
         self.reach(&memory);
-        Ok(Some(memory))
+        Ok(Some(memory.verified_at))
     }
+}
+
+/// 16 bytes that stand for a repo's name.
+fn short_name(name: &str) -> u128 {
+    checksum(name.as_bytes())
 }
 
 #[expect(

@@ -16,7 +16,7 @@ use crate::records::fold::{Entry, RepoEntries};
 use crate::records::image::ImageEntry;
 use crate::records::wire::Record;
 use crate::records::{RepoState, proto};
-use crate::state::{RepoMemory, ShortHash};
+use crate::state::RepoMemory;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use crate::walk::chain;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +28,8 @@ use std::time::Duration;
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// What changed this recently may still be on its way from storage to the metaDB.
 const RECENT: SignedDuration = SignedDuration::from_secs(10);
+/// Coarsest resolution of a store's times.
+const RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
 /// How often a repo that keeps changing is looked at again.
 const LOOKS: u32 = 4;
 /// Pause before another look.
@@ -59,27 +61,24 @@ struct Look<'a> {
     text: &'a [u8],
     /// How many users starred it; `None` if that was not counted.
     stars: Option<i32>,
-    /// The metaDB's generation before anything of it was read.
-    generation: Option<ShortHash>,
 }
 
 /// Check one repo that storage lists. `stars`: how many users starred each repo.
 ///
 /// # Errors
 /// If the metaDB cannot be asked any more, or when asked to stop.
-pub fn check(
-    verify: &Verify<'_>,
-    repo: &str,
-    stars: Option<&HashMap<String, i32>>,
-    generation: Option<ShortHash>,
-) -> Result<Seen, VerifyError> {
+pub fn check(verify: &Verify<'_>, repo: &str, stars: Option<&HashMap<String, i32>>) -> Result<Seen, VerifyError> {
     let mut looks = 0;
     loop {
         looks += 1;
+        let started = Timestamp::now();
         let before = (verify.stores.stat_index(repo), records(verify, repo)?);
-        let seen = look(verify, repo, &before, stars, generation)?;
+        let mut seen = look(verify, repo, &before, stars)?;
+        // What was written just before may be written again without another time or size.
+        let settled = before.0.as_ref().is_ok_and(|stat| started.duration_since(stat.mtime) >= RESOLUTION);
+        seen.memory = seen.memory.filter(|_| settled && seen.findings.is_empty());
         if seen.findings.is_empty() || looks == LOOKS {
-            return Ok(finish(seen));
+            return Ok(seen);
         }
         let recent = |stat: &IndexStat| Timestamp::now().duration_since(stat.mtime).abs() < RECENT;
         let again = match (&before.0, verify.stores.stat_index(repo)) {
@@ -88,20 +87,13 @@ pub fn check(
             _ => true,
         } || records(verify, repo)? != before.1;
         if !again {
-            return Ok(finish(seen));
+            return Ok(seen);
         }
         if verify.cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-fn finish(mut seen: Seen) -> Seen {
-    if !seen.findings.is_empty() {
-        seen.memory = None;
-    }
-    seen
 }
 
 /// A repo's records; what the file no longer holds intact is text.
@@ -120,7 +112,6 @@ fn look(
     repo: &str,
     (stat, state): &Before,
     stars: Option<&HashMap<String, i32>>,
-    generation: Option<ShortHash>,
 ) -> Result<Seen, VerifyError> {
     let mut seen = Seen::default();
     let unreadable = |found: String| Finding::new(Id::IndexUnreadable).repo(repo).reference("index.json").found(found);
@@ -148,7 +139,7 @@ fn look(
     seen.bytes = text.len() as u64;
     let damaged = !seen.findings.is_empty();
     let stars = stars.map(|stars| stars.get(repo).copied().unwrap_or_default());
-    let look = Look { verify, repo, state, stat, text: &text, stars, generation };
+    let look = Look { verify, repo, state, stat, text: &text, stars };
     match source::listed(&text) {
         Err(error) => seen.findings.push(unreadable(error.to_string())),
         Ok(listed) => {
@@ -271,8 +262,7 @@ impl Look<'_> {
     /// What to remember of a repo that is as it should be.
     fn remember(&self, depth: Depth, digests: &[String], images: &Images<'_>) -> RepoMemory {
         let image = |digest: &str| images.get(digest).and_then(Option::as_deref);
-        let memory = RepoMemory::new(depth, self.stat, self.text, self.state, digests, self.stars, image);
-        RepoMemory { generation: self.generation, ..memory }
+        RepoMemory::new(depth, self.stat, self.state, digests, self.stars, image)
     }
 }
 

@@ -1,25 +1,39 @@
 //! What a walk asks a metaDB to write: one [`RepoWork`] per repo.
 
+use super::memory::Share;
 use super::read::{ReadError, RepoRead};
 use crate::metadb::{Refusal, RepoWork};
 use crate::oci::time::Time;
 use crate::records::fold::{Clock, Entry, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
-use crate::storage::ImageStore as _;
 use crate::storage::routing::Stores;
+use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Repos read, waiting for their commit.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    pub(super) items: Vec<Item<'a>>,
-    pub(super) bytes: usize,
+/// Another look at a repo's index before its records change.
+pub(super) struct Look<'a> {
+    repo: &'a str,
+    stores: &'a Stores,
+    begun: Mutex<Option<Later<'a, Result<IndexStat, StorageError>>>>,
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn push(&mut self, item: Item<'a>) {
-        self.bytes += item.weight();
-        self.items.push(item);
+impl<'a> Look<'a> {
+    pub(super) fn new(repo: &'a str, stores: &'a Stores) -> Self {
+        Self { repo, stores, begun: Mutex::default() }
+    }
+
+    fn begin(&self) {
+        *self.begun() = Some(self.stores.begin_stat_index(self.repo));
+    }
+
+    fn answer(&self) -> Result<IndexStat, StorageError> {
+        let begun = self.begun().take();
+        begun.map_or_else(|| self.stores.stat_index(self.repo), |answer| answer())
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<Later<'a, Result<IndexStat, StorageError>>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -29,7 +43,9 @@ pub(super) struct Item<'a> {
     pub(super) read: Result<RepoRead, ReadError>,
     pub(super) clock: Clock,
     pub(super) rules: Rules,
-    pub(super) stores: &'a Stores,
+    pub(super) look: Look<'a>,
+    /// Of the memory in flight.
+    pub(super) share: Share<'a>,
 }
 
 impl Item<'_> {
@@ -39,19 +55,6 @@ impl Item<'_> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.read.as_ref().map_or(0, |read| read.bytes)
-    }
-
-    /// Roughly what the item's records will take.
-    fn weight(&self) -> usize {
-        const PER_REFERENCE: usize = 1024;
-        let Ok(read) = &self.read else { return PER_REFERENCE };
-        let entry = |entry: &Entry| match entry {
-            Entry::Image(image) => image.meta.len() + PER_REFERENCE,
-            Entry::Signature(signature) => {
-                signature.layers.iter().map(|layer| layer.content.len()).sum::<usize>() + PER_REFERENCE
-            }
-        };
-        read.entries.entries.iter().map(entry).sum()
     }
 }
 
@@ -75,9 +78,15 @@ impl RepoWork for Item<'_> {
             .collect()
     }
 
+    fn prepare(&self) {
+        if self.read.is_ok() {
+            self.look.begin();
+        }
+    }
+
     fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
         let Ok(read) = &self.read else { return Due(self.repo).build(prior) };
-        if self.stores.stat_index(self.repo).ok().as_ref() != Some(&read.index) {
+        if self.look.answer().ok().as_ref() != Some(&read.index) {
             return Err(Refusal::Moved);
         }
         fold(self.repo, prior, &read.entries, self.clock, self.rules)
@@ -108,7 +117,7 @@ impl RepoWork for Due<'_> {
 /// A repo that storage no longer has; looked at again before its records go.
 pub(super) struct Gone<'a> {
     pub(super) repo: &'a str,
-    pub(super) stores: &'a Stores,
+    pub(super) look: Look<'a>,
     pub(super) listed_at: Time,
 }
 
@@ -121,9 +130,13 @@ impl RepoWork for Gone<'_> {
         Vec::new()
     }
 
+    fn prepare(&self) {
+        self.look.begin();
+    }
+
     fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
         // A directory can have an index and yet be no repo, so only an index newer than the listing says "it is back".
-        match self.stores.stat_index(self.repo) {
+        match self.look.answer() {
             Ok(index) if Time::from(index.mtime) >= self.listed_at => Err(Refusal::Moved),
             _ => Ok(RepoChange::Delete),
         }

@@ -2,8 +2,9 @@
 
 use metactl::cancel::Cancel;
 use metactl::metadb::Place;
-use metactl::metadb::bolt::{BoltError, CheckReport, Database, Tx, Value};
+use metactl::metadb::bolt::{self, BoltError, CheckReport, Database, Tx};
 use redb::{ReadableTable as _, TableDefinition, TableHandle as _};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -86,6 +87,23 @@ impl Driver<'_> {
         }
     }
 
+    /// Make a config's storage section name it.
+    pub fn configure(self, root: &Path, storage: &mut Value) {
+        match self {
+            Self::Bolt => {}
+            Self::Redb => storage["cacheDriver"] = json!({"name": "redb"}),
+            Self::Redis(setup) => {
+                storage["remoteCache"] = json!(true);
+                let prefix = prefix(setup.tag, root);
+                storage["cacheDriver"] = json!({"name": "redis", "url": setup.admin, "keyprefix": prefix});
+            }
+            Self::DynamoDb(server) => {
+                storage["remoteCache"] = json!(true);
+                storage["cacheDriver"] = server.parameters(&prefix("", root));
+            }
+        }
+    }
+
     /// Everything in the metaDB at `root`; nothing if there is none.
     pub fn dump(self, root: &Path) -> Raw {
         if let Self::Redis(setup) = self {
@@ -101,9 +119,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Make the metaDB at `root` hold `content`.
+    /// Make the metaDB at `root` hold `content` and nothing else.
     pub fn restore(self, root: &Path, content: &Raw) {
-        match self.place(root) {
+        let place = self.place(root);
+        if let Place::Bolt(path) | Place::Redb(path) = &place {
+            let _ = std::fs::remove_file(path);
+        }
+        match place {
             Place::Bolt(path) => restore_bolt(&path, content),
             Place::Redb(path) => restore_redb(&redb::Database::create(path).unwrap(), content),
             Place::DynamoDb(_) => {
@@ -135,12 +157,13 @@ fn bolt_content(tx: &Tx<'_>) -> Result<Raw, BoltError> {
     let mut paths: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     while let Some(path) = paths.pop() {
         let names: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-        let bucket = tx.bucket(&names)?.unwrap();
+        // Gone only while a writer changes the file: then all of this is thrown away and read again.
+        let Some(bucket) = tx.bucket(&names)? else { continue };
         let mut records = Records::new();
         bucket.for_each(|key, value| -> Result<_, BoltError> {
             match value {
-                Value::Bytes(value) => drop(records.insert(key.to_vec(), value.to_vec())),
-                Value::Bucket => paths.push(path.iter().cloned().chain([key.to_vec()]).collect()),
+                bolt::Value::Bytes(value) => drop(records.insert(key.to_vec(), value.to_vec())),
+                bolt::Value::Bucket => paths.push(path.iter().cloned().chain([key.to_vec()]).collect()),
             }
             Ok(ControlFlow::Continue(()))
         })?;

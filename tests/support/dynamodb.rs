@@ -82,6 +82,23 @@ impl Server {
         place(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
     }
 
+    /// `cacheDriver` of a config that names the place.
+    pub fn parameters(&self, prefix: &str) -> Value {
+        let port = self.front.as_ref().map_or(self.port, |front| front.port);
+        json!({
+            "name": "dynamodb",
+            "endpoint": format!("http://127.0.0.1:{port}"),
+            "region": "us-east-1",
+            "cacheTablename": format!("{prefix}BlobTable"),
+            "repoMetaTablename": format!("{prefix}RepoMetadataTable"),
+            "repoBlobsInfoTablename": format!("{prefix}RepoBlobsInfoTable"),
+            "imageMetaTablename": format!("{prefix}ImageMetaTable"),
+            "userDataTablename": format!("{prefix}UserDataTable"),
+            "apiKeyTablename": format!("{prefix}ApiKeyTable"),
+            "versionTablename": format!("{prefix}Version"),
+        })
+    }
+
     /// The six tables, as zot creates them.
     pub fn create_tables(&self, prefix: &str) {
         for (table, _) in TABLES {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no suite uses everything")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+pub mod blob_cache;
 pub mod bucket;
 pub mod command;
 pub mod disk;
@@ -13,6 +14,7 @@ pub mod model;
 pub mod proxy;
 pub mod records;
 pub mod redis;
+pub mod registry;
 pub mod server;
 pub mod setups;
 pub mod store;

@@ -125,8 +125,11 @@ pub fn state(connection: &mut redis::Connection, prefix: &str) -> Raw {
     raw
 }
 
-/// Put `content` under `prefix`.
+/// Put `content` under `prefix`, in the place of whatever zot keeps there.
 pub fn restore(connection: &mut redis::Connection, prefix: &str, content: &Raw) {
+    for key in BUCKETS.iter().chain(&["FastRestartStamp"]) {
+        redis::cmd("DEL").arg(format!("{prefix}:{key}")).exec(connection).unwrap();
+    }
     for (bucket, records) in &content.0 {
         for (field, value) in records {
             let command = match (bucket.as_str(), field.as_slice()) {

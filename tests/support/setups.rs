@@ -33,7 +33,11 @@ fn from_url(url: &str) -> Place {
 
 /// One server without anything.
 pub fn plain() -> Setup {
-    let server = Server::start(&[]);
+    on(Server::start(&[]))
+}
+
+/// One server, used by its administrator.
+pub fn on(server: Server) -> Setup {
     let (url, admin) = (server.url("/0"), server.url(""));
     let place = move |prefix: &str| from_url(&format!("{url}?keyprefix={prefix}"));
     Setup { servers: vec![server], place: Box::new(place), admin, tag: "" }

@@ -19,7 +19,7 @@ pub const STAMP: &str = "v2.1.20+v2.1.20-0-g3b5796d|0123456789abcdef";
 
 /// The local store at `root`.
 pub fn stores(root: &Path) -> Stores {
-    Stores::open(&[StoreSpec { route: None, kind: StoreKind::Local { root: root.to_owned() } }]).unwrap()
+    Stores::open(&[StoreSpec { route: None, kind: StoreKind::Local { root: root.to_owned() }, cache: None }]).unwrap()
 }
 
 /// Plan and walk with an open writer.

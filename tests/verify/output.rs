@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 const EVIL: &str = "v\u{1b}[2J|\"\n\u{202e}";
 
-fn spoiled() -> World {
+fn spoiled() -> World<'static> {
     let world = World::new(Driver::Bolt);
     world.meta("alpine", |meta| {
         let tag = meta.tags["v1"].clone();

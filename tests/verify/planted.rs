@@ -5,6 +5,7 @@ use super::run::DEPTHS;
 use super::support::driver::{Driver, Raw};
 use super::support::equality::differences;
 use super::support::records::decode;
+use super::support::setups;
 use super::world::World;
 use metactl::verify::{Depth, Report, Severity};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ fn timeless(state: &Raw) -> Value {
 }
 
 /// Findings before, and after the repairs that they name.
-fn repair(world: &World, plant: &Plant, before: &Raw) -> Vec<String> {
+fn repair(world: &World<'_>, plant: &Plant, before: &Raw) -> Vec<String> {
     let found = world.verify(Depth::Deep);
     let commands: BTreeSet<String> = found.findings.iter().filter_map(|found| found.repair.clone()).collect();
     let mut problems = Vec::new();
@@ -105,7 +106,7 @@ fn repair(world: &World, plant: &Plant, before: &Raw) -> Vec<String> {
     problems
 }
 
-fn try_plant(plant: &Plant, driver: Driver<'static>) -> Vec<String> {
+fn try_plant(plant: &Plant, driver: Driver<'_>) -> Vec<String> {
     let mut world = World::new(driver);
     (plant.spoil)(&mut world);
     world.write_config();
@@ -145,15 +146,15 @@ fn try_plant(plant: &Plant, driver: Driver<'static>) -> Vec<String> {
     problems.into_iter().map(|problem| format!("{} ({driver:?}): {problem}", plant.name)).collect()
 }
 
-#[test]
-fn every_plant_is_found_and_repaired() {
+fn every_plant(drivers: &[Driver<'_>]) {
     let plants = plants();
     assert!(plants.len() >= 60, "{}", plants.len());
     let only = std::env::var("PLANT").ok();
     let work: Vec<(&Plant, Driver)> = plants
         .iter()
         .filter(|plant| only.as_ref().is_none_or(|only| plant.name.contains(only.as_str())))
-        .flat_map(|plant| Driver::BOTH.map(|driver| (plant, driver)))
+        .flat_map(|plant| drivers.iter().map(move |driver| (plant, *driver)))
+        .filter(|(plant, driver)| plant.applies(*driver))
         .collect();
     let (next, problems) = (Mutex::new(work.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|threads| {
@@ -172,6 +173,17 @@ fn every_plant_is_found_and_repaired() {
 }
 
 #[test]
+fn every_plant_is_found_and_repaired() {
+    every_plant(&Driver::BOTH);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn every_plant_in_redis_is_found_and_repaired() {
+    every_plant(&[Driver::Redis(&setups::plain())]);
+}
+
+#[test]
 fn every_id_is_planted() {
     let planted: BTreeSet<&str> = plants().iter().flat_map(|plant| plant.deep.clone()).collect();
     // These need other stores or configs, and have tests of their own.
@@ -184,17 +196,25 @@ fn every_id_is_planted() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+fn healthy(driver: Driver<'_>) {
+    let world = World::new(driver);
+    for depth in DEPTHS {
+        let report = world.verify(depth);
+        assert!(report.findings.is_empty(), "{driver:?} {}: {:#?}", depth.word(), report.findings);
+    }
+    for flag in ["--quick", "-v", "--deep"] {
+        let output = world.metactl(&["verify", flag]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
 #[test]
 fn a_healthy_registry_gives_no_findings() {
-    for driver in Driver::BOTH {
-        let world = World::new(driver);
-        for depth in DEPTHS {
-            let report = world.verify(depth);
-            assert!(report.findings.is_empty(), "{driver:?} {}: {:#?}", depth.word(), report.findings);
-        }
-        for flag in ["--quick", "-v", "--deep"] {
-            let output = world.metactl(&["verify", flag]);
-            assert_eq!(output.status.code(), Some(0), "{output:?}");
-        }
-    }
+    Driver::BOTH.into_iter().for_each(healthy);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn a_healthy_registry_in_redis_gives_no_findings() {
+    healthy(Driver::Redis(&setups::plain()));
 }

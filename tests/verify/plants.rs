@@ -1,5 +1,6 @@
 //! Every kind of drift, planted one at a time.
 
+use super::support::driver::Driver;
 use super::support::store::{Repo, blob_path, sha256, write_at};
 use super::world::{World, descriptor, image};
 use metactl::records::proto;
@@ -40,6 +41,11 @@ fn deep(name: &'static str, ids: &[&'static str], spoil: fn(&mut World)) -> Plan
 }
 
 impl Plant {
+    /// Whether it is drift with this driver. A metaDB in Redis that says no schema gets the one that zot knows.
+    pub fn applies(&self, driver: Driver<'_>) -> bool {
+        self.name != "no schema" || !matches!(driver, Driver::Redis(_))
+    }
+
     /// No command puts it right.
     fn stays(self) -> Self {
         Self { repairable: false, ..self }

@@ -2,10 +2,12 @@
 
 use super::run::{DEPTHS, Options, verify_stores};
 use super::support::driver::Driver;
+use super::support::setups;
 use super::support::store::{Repo, sha256};
 use super::world::{World, descriptor, image};
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
 use metactl::verify::Depth;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -73,6 +75,25 @@ fn no_permission_to_write_is_needed() {
     }
 }
 
+/// The rights that the README calls enough for reading.
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn rights_to_read_are_enough_in_redis() {
+    let setup = setups::on(setups::acl(&setups::READING, "tmp"));
+    let world = World::new(Driver::Redis(&setup));
+    let mut storage = json!({});
+    world.driver.configure(&world.root(), &mut storage);
+    let (port, prefix) = (setup.servers[0].port, storage["cacheDriver"]["keyprefix"].as_str().unwrap());
+    let reader = format!("redis://zot:zot-Secret@127.0.0.1:{port}?keyprefix={prefix}");
+    let before = world.raw();
+    for flag in ["--quick", "-v", "--deep"] {
+        let output = world.metactl(&["--metadb", &reader, "verify", flag]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(world.metactl(&["--metadb", &reader, "walk", "--force"]).status.code(), Some(3));
+    assert_eq!(world.raw(), before);
+}
+
 #[test]
 fn verify_works_while_another_process_holds_the_lock() {
     let world = World::new(Driver::Bolt);
@@ -101,6 +122,7 @@ fn repos_in_the_wrong_store_are_unroutable() {
         let local = |route: Option<&str>, root: &Path| StoreSpec {
             route: route.map(str::to_owned),
             kind: StoreKind::Local { root: root.to_owned() },
+            cache: None,
         };
         let stores = Stores::open(&[local(None, &world.root()), local(Some("/sub"), &sub)]).unwrap();
         for depth in DEPTHS {

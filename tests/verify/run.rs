@@ -35,20 +35,21 @@ impl Options<'_> {
 }
 
 /// Verify the store at `root` against the metaDB at its usual place.
-pub fn verify(driver: Driver<'static>, root: &Path, options: Options<'_>) -> Report {
+pub fn verify(driver: Driver<'_>, root: &Path, options: Options<'_>) -> Report {
     verify_stores(driver, root, &stores(root), options)
 }
 
-pub fn verify_stores(driver: Driver<'static>, root: &Path, stores: &Stores, options: Options<'_>) -> Report {
+pub fn verify_stores(driver: Driver<'_>, root: &Path, stores: &Stores, options: Options<'_>) -> Report {
     let cancel = Cancel::default();
-    let db = driver.place(root).open(&cancel).unwrap();
+    let place = driver.place(root);
+    let db = place.open(&cancel).unwrap();
     let stored = StoredStamp::new(db.stamp().unwrap().unwrap_or_default());
     let expected =
         Stamp::parse(options.expected).unwrap_or(Stamp { identity: Identity::new("", ""), fingerprint: String::new() });
     let comparison = stored.compare(&expected);
     let facts = Facts {
         metadb_used: options.metadb_used,
-        zots_metadb: matches!(driver, Driver::Bolt),
+        zots_metadb: place.is_zots(),
         fast_restart: options.fast_restart,
         release_has_stamp: true,
         comparison: Some(&comparison),

@@ -355,11 +355,11 @@ fn verdict(events: &[Event]) -> Result<(), String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(60, |cases| cases.parse().unwrap()), failure_persistence: None,
-        // Known gap, met about once in 1,000 cases, so the cases are the same in every run: push 3 untagged; push 4 as a
-        // tag and delete that tag (which prunes 3 from RepoBlobs); push an index of 3 and 2 as a tag; push 2 untagged. zot
-        // then counts neither child, and verify reports `aggregate-differs` (size) although zot itself made that value.
-        rng_seed: proptest::test_runner::RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").map_or(60, |cases| cases.parse().unwrap()),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn what_a_running_zot_leaves_is_clean(events in events()) {
         if let Err(found) = verdict(&events) {

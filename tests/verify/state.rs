@@ -2,6 +2,7 @@
 
 use super::run::{Options, verify_stores};
 use super::support::driver::Driver;
+use super::support::setups;
 use super::world::World;
 use metactl::cancel::Cancel;
 use metactl::state::{State, StateError};
@@ -53,14 +54,14 @@ impl ImageStore for Counting {
     }
 }
 
-struct Runs {
-    world: World,
+struct Runs<'d> {
+    world: World<'d>,
     state: Option<State>,
     file: PathBuf,
 }
 
-impl Runs {
-    fn new(driver: Driver<'static>) -> Self {
+impl<'d> Runs<'d> {
+    fn new(driver: Driver<'d>) -> Self {
         let world = World::new(driver);
         let file = world.dir.path().join("deep/er/state.redb");
         let state = Some(State::open(&file, "registry").unwrap());
@@ -82,58 +83,61 @@ impl Runs {
 
 const ALL: [&str; 3] = ["alpine", "empty", "team/app"];
 
-#[test]
-fn a_second_run_reads_nothing_and_a_changed_repo_alone() {
-    for driver in Driver::BOTH {
-        for depth in super::run::DEPTHS {
-            let runs = Runs::new(driver);
-            let (report, read) = runs.run(depth, |_| {});
-            assert!(report.findings.is_empty() && report.unchanged == 0, "{report:?}");
-            assert_eq!(read, ALL);
-            let (report, read) = runs.run(depth, |_| {});
-            assert!(report.findings.is_empty() && report.unchanged == 3, "{report:?}");
-            assert_eq!(read, Vec::<String>::new(), "{driver:?} {}", depth.word());
+fn second_run(driver: Driver<'_>) {
+    for depth in super::run::DEPTHS {
+        let runs = Runs::new(driver);
+        let (report, read) = runs.run(depth, |_| {});
+        assert!(report.findings.is_empty() && report.unchanged == 0, "{report:?}");
+        assert_eq!(read, ALL);
+        let (report, read) = runs.run(depth, |_| {});
+        assert!(report.findings.is_empty() && report.unchanged == 3, "{report:?}");
+        assert_eq!(read, Vec::<String>::new(), "{driver:?} {}", depth.word());
 
-            // Touched storage, then a touched record: only that repo is read.
-            runs.world.reindex(false, |_| {});
-            assert_eq!(runs.run(depth, |_| {}).1, ["alpine"]);
-            assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
-            runs.world
-                .meta("team/app", |meta| meta.statistics.values_mut().for_each(|known| known.download_count += 1));
-            assert_eq!(runs.run(depth, |_| {}).1, ["team/app"]);
-            assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+        // Touched storage, then a touched record: only that repo is read.
+        runs.world.reindex(false, |_| {});
+        assert_eq!(runs.run(depth, |_| {}).1, ["alpine"]);
+        assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+        runs.world.meta("team/app", |meta| meta.statistics.values_mut().for_each(|known| known.download_count += 1));
+        assert_eq!(runs.run(depth, |_| {}).1, ["team/app"]);
+        assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
 
-            // A shallower look does not undo a deeper one.
-            assert_eq!(runs.run(Depth::Quick, |options| options.full = true).1, ALL);
-            assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+        // A shallower look does not undo a deeper one.
+        assert_eq!(runs.run(Depth::Quick, |options| options.full = true).1, ALL);
+        assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
 
-            // Bypassed, or of another depth.
-            assert_eq!(runs.run(depth, |options| options.full = true).1, ALL);
-            assert_eq!(runs.run(depth, |options| options.state = None).1, ALL);
-            let deeper = if depth == Depth::Deep { Depth::Records } else { Depth::Deep };
-            let again: &[&str] = if deeper == Depth::Deep { &ALL } else { &[] };
-            assert_eq!(runs.run(deeper, |_| {}).1, again);
-        }
+        // Bypassed, or of another depth.
+        assert_eq!(runs.run(depth, |options| options.full = true).1, ALL);
+        assert_eq!(runs.run(depth, |options| options.state = None).1, ALL);
+        let deeper = if depth == Depth::Deep { Depth::Records } else { Depth::Deep };
+        let again: &[&str] = if deeper == Depth::Deep { &ALL } else { &[] };
+        assert_eq!(runs.run(deeper, |_| {}).1, again);
     }
 }
 
 #[test]
+fn a_second_run_reads_nothing_and_a_changed_repo_alone() {
+    Driver::BOTH.into_iter().for_each(second_run);
+}
+
+fn changed_image_record(driver: Driver<'_>) {
+    let runs = Runs::new(driver);
+    runs.run(Depth::Records, |_| {});
+    runs.world.remove("ImageMeta", &runs.world.digests.v1);
+    let ids = |report: &Report| report.findings.iter().map(|found| found.id.text()).collect::<Vec<_>>();
+    let wanted = ["stamp-premature", "repo-hidden", "image-missing"];
+    assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), wanted);
+    // What is wrong is not remembered as right.
+    assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), wanted);
+    // Nor is what the stars say.
+    let runs = Runs::new(driver);
+    runs.run(Depth::Records, |_| {});
+    runs.world.edit(|raw| raw.put("UserData", "bob", br#"{"StarredRepos":["alpine"]}"#));
+    assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), ["stars-differ"]);
+}
+
+#[test]
 fn an_image_record_that_changes_is_noticed() {
-    for driver in Driver::BOTH {
-        let runs = Runs::new(driver);
-        runs.run(Depth::Records, |_| {});
-        runs.world.remove("ImageMeta", &runs.world.digests.v1);
-        let ids = |report: &Report| report.findings.iter().map(|found| found.id.text()).collect::<Vec<_>>();
-        let wanted = ["stamp-premature", "repo-hidden", "image-missing"];
-        assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), wanted);
-        // What is wrong is not remembered as right.
-        assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), wanted);
-        // Nor is what the stars say.
-        let runs = Runs::new(driver);
-        runs.run(Depth::Records, |_| {});
-        runs.world.edit(|raw| raw.put("UserData", "bob", br#"{"StarredRepos":["alpine"]}"#));
-        assert_eq!(ids(&runs.run(Depth::Records, |_| {}).0), ["stars-differ"]);
-    }
+    Driver::BOTH.into_iter().for_each(changed_image_record);
 }
 
 #[test]
@@ -154,31 +158,42 @@ fn orphans_are_found_beside_repos_that_are_not_read() {
 
 /// A zot that goes on working gives the metaDB a new generation all the time; the records of what it did not touch are
 /// still what they were.
+fn many_repos(driver: Driver<'_>) {
+    let runs = Runs::new(driver);
+    for at in 0..30 {
+        let name = format!("many/r{at}");
+        let mut repo = super::support::store::Repo::new(&runs.world.root(), &name, 1_704_067_200_000_000_000);
+        let (digest, _) = super::world::image(&mut repo, &name, "amd64", 4);
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        repo.index(&[super::world::descriptor(media_type, &digest, Some("a"))]);
+    }
+    assert!(runs.world.metactl(&["walk", "--force"]).status.success());
+    assert_eq!(runs.run(Depth::Deep, |_| {}).1.len(), 33);
+    runs.world.edit(|raw| raw.put("UserData", "bob", b"{}"));
+    let (report, read) = runs.run(Depth::Deep, |_| {});
+    assert_eq!((report.unchanged, read.len()), (33, 0), "{driver:?} {report:?}");
+    // One record of one repo, and one image record.
+    runs.world.meta("many/r7", |meta| meta.size += 1);
+    let (report, read) = runs.run(Depth::Deep, |_| {});
+    assert_eq!((report.unchanged, read), (32, vec!["many/r7".to_owned()]), "{driver:?} {report:?}");
+    runs.world.meta("many/r7", |meta| meta.size -= 1);
+    runs.run(Depth::Deep, |_| {});
+    let digest = runs.world.digests.v2.clone();
+    runs.world.image(&digest, |record| record.manifests[0].size += 1);
+    assert_eq!(runs.run(Depth::Deep, |_| {}).1, ["alpine"]);
+}
+
 #[test]
 fn many_repos_under_a_new_generation_are_not_read_again() {
-    for driver in Driver::BOTH {
-        let runs = Runs::new(driver);
-        for at in 0..30 {
-            let name = format!("many/r{at}");
-            let mut repo = super::support::store::Repo::new(&runs.world.root(), &name, 1_704_067_200_000_000_000);
-            let (digest, _) = super::world::image(&mut repo, &name, "amd64", 4);
-            let media_type = "application/vnd.oci.image.manifest.v1+json";
-            repo.index(&[super::world::descriptor(media_type, &digest, Some("a"))]);
-        }
-        assert!(runs.world.metactl(&["walk", "--force"]).status.success());
-        assert_eq!(runs.run(Depth::Deep, |_| {}).1.len(), 33);
-        runs.world.edit(|raw| raw.put("UserData", "bob", b"{}"));
-        let (report, read) = runs.run(Depth::Deep, |_| {});
-        assert_eq!((report.unchanged, read.len()), (33, 0), "{driver:?} {report:?}");
-        // One record of one repo, and one image record.
-        runs.world.meta("many/r7", |meta| meta.size += 1);
-        let (report, read) = runs.run(Depth::Deep, |_| {});
-        assert_eq!((report.unchanged, read), (32, vec!["many/r7".to_owned()]), "{driver:?} {report:?}");
-        runs.world.meta("many/r7", |meta| meta.size -= 1);
-        runs.run(Depth::Deep, |_| {});
-        let digest = runs.world.digests.v2.clone();
-        runs.world.image(&digest, |record| record.manifests[0].size += 1);
-        assert_eq!(runs.run(Depth::Deep, |_| {}).1, ["alpine"]);
+    Driver::BOTH.into_iter().for_each(many_repos);
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
+fn all_of_this_holds_with_redis() {
+    let setup = setups::plain();
+    for test in [second_run as fn(Driver<'_>), changed_image_record, many_repos] {
+        test(Driver::Redis(&setup));
     }
 }
 

@@ -36,9 +36,9 @@ pub struct Digests {
 }
 
 /// A registry in a directory of its own.
-pub struct World {
+pub struct World<'d> {
     pub dir: tempfile::TempDir,
-    pub driver: Driver<'static>,
+    pub driver: Driver<'d>,
     pub digests: Digests,
     /// The stamp that the binary wrote.
     pub stamp: String,
@@ -157,9 +157,9 @@ fn alpine(root: &Path) -> Digests {
     digests
 }
 
-impl World {
+impl<'d> World<'d> {
     /// A healthy registry: walked and stamped by the binary, one star given.
-    pub fn new(driver: Driver<'static>) -> Self {
+    pub fn new(driver: Driver<'d>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
@@ -195,9 +195,7 @@ impl World {
 
     pub fn write_config(&self) {
         let mut storage = json!({"rootDirectory": "root", "fastRestart": self.options.fast_restart});
-        if matches!(self.driver, Driver::Redb) {
-            storage["cacheDriver"] = json!({"name": "redb"});
-        }
+        self.driver.configure(&self.root(), &mut storage);
         let mut config = json!({"storage": storage, "http": {"address": "127.0.0.1", "port": "5000"}});
         if self.options.metadb_used {
             config["extensions"] = json!({"search": {"enable": true}});
@@ -221,7 +219,6 @@ impl World {
     pub fn edit(&self, change: impl FnOnce(&mut Raw)) {
         let mut raw = self.raw();
         change(&mut raw);
-        std::fs::remove_file(self.driver.place(&self.root()).location()).unwrap();
         self.driver.restore(&self.root(), &raw);
     }
 

@@ -5,10 +5,13 @@
 
 use super::{Batch, BoltError, Bucket, Database, OpenOptions, Tx, Value, Writer};
 use crate::cancel::Cancel;
+use crate::checksum::checksum;
 use crate::metadb::{
-    MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, WriteToken, check_version, image_needs_write,
+    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken, check_version,
+    image_needs_write,
 };
 use crate::oci::time::Time;
+use crate::parallel::parallel;
 use crate::records::{RepoChange, RepoState, decode_last_updated};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -141,6 +144,27 @@ fn state(tx: &Tx<'_>, repo: &str) -> Result<RepoState, BoltError> {
     Ok(RepoState { meta: get(tx, REPOS, key)?, blobs: get(tx, BLOBS, key)?, last_updated: get(tx, LAST_UPDATED, key)? })
 }
 
+/// Checksums of the values from `start` to before `end`.
+fn part(
+    bucket: &Option<Bucket<'_>>,
+    start: &[u8],
+    end: Option<&[u8]>,
+    short: ShortKey,
+) -> Result<Checksums, BoltError> {
+    let mut found = Checksums::new();
+    let Some(bucket) = bucket else { return Ok(found) };
+    bucket.for_each_from(start, |key, value| -> Result<_, BoltError> {
+        if end.is_some_and(|end| key >= end) {
+            return Ok(ControlFlow::Break(()));
+        }
+        if let Value::Bytes(value) = value {
+            found.push((short(&text(key)), checksum(value)));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -214,19 +238,22 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
         Ok(crate::metadb::file_version(self.0.path()).map(|file| format!("{txid} {file}")))
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
-        self.0.with(|tx| {
-            if let Some(bucket) = tx.bucket(IMAGES)? {
-                bucket.for_each(|key, value| -> Result<_, BoltError> {
-                    if let Value::Bytes(value) = value {
-                        visit(&text(key), value);
-                    }
-                    Ok(ControlFlow::Continue(()))
-                })?;
-            }
-            Ok(())
-        })?;
-        Ok(true)
+    fn checksums(&self, kind: Kind, short: ShortKey, jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
+        let path = match kind {
+            Kind::ImageMeta => IMAGES,
+            Kind::RepoMeta => REPOS,
+            Kind::RepoBlobs => BLOBS,
+            Kind::RepoLastUpdated => LAST_UPDATED,
+        };
+        // Every part is a snapshot of its own, so that a writer spoils little.
+        let cuts = self.0.with(|tx| tx.bucket(path)?.map_or(Ok(Vec::new()), |bucket| bucket.cuts()))?;
+        let starts = std::iter::once([].as_slice()).chain(cuts.iter().map(Vec::as_slice));
+        let ends = cuts.iter().map(|cut| Some(cut.as_slice())).chain([None]);
+        let ranges: Vec<(&[u8], Option<&[u8]>)> = starts.zip(ends).collect();
+        let parts = parallel(&ranges, jobs, |(start, end)| {
+            self.0.with(|tx| tx.ahead(|tx| part(&tx.bucket(path)?, start, *end, short)))
+        });
+        Ok(Some(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat()))
     }
 
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
@@ -270,6 +297,7 @@ impl MetaDbWriter for BoltWriter {
         let outcomes = {
             let tx = self.0.0.writer.tx();
             let images = tx.bucket(IMAGES)?;
+            work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| apply(&tx, images.as_ref(), *work, &mut batch)).collect::<Result<_, _>>()?
         };
         if !batch.is_empty() {
@@ -349,6 +377,7 @@ impl From<BoltError> for MetaDbError {
             BoltError::Io { action, path, source } => {
                 Self::Io { action, location: place(&path), source: source.into() }
             }
+            BoltError::Unsettled { path, source } => Self::Unsettled { location: place(&path), source: source.into() },
             BoltError::Cancelled => Self::Cancelled,
             BoltError::Replaced { ref path } | BoltError::Poisoned { ref path } => {
                 Self::Io { action: "use", location: place(path), source: error.into() }

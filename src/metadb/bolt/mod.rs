@@ -15,6 +15,7 @@
 //! | `page` | no byte of a file is believed before it is checked; no input panics |
 //! | `file` | every access is positioned; the trait is where tests inject faults |
 //! | `pager`, `tree` | a lookup reads only the pages on its path; no walk visits more pages than the file has |
+//! | `ahead` | what a walk reads ahead is forgotten with its snapshot |
 //! | `freelist` | a page is free or used, never both, and never handed out twice |
 //! | `builder`, `apply` | pages of the committed tree are never written over |
 //! | `writer` | data is durable before the meta page that makes it visible |
@@ -25,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod ahead;
 mod apply;
 mod batch;
 mod builder;
@@ -124,6 +126,14 @@ pub enum BoltError {
         /// The file.
         path: PathBuf,
     },
+    /// A commit failed so late that the file may hold the state before it or after it; opening it again tells.
+    #[error("{path}: a commit failed at its last step: it may have taken place or not", path = path.display())]
+    Unsettled {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A key or a value beyond what the format holds.
     #[error("{what} of {size} bytes is larger than the {limit} bytes the format allows")]
     TooLarge {
@@ -176,7 +186,7 @@ impl BoltError {
 
     fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Self::Io { source, .. } => Some(source.kind()),
+            Self::Io { source, .. } | Self::Unsettled { source, .. } => Some(source.kind()),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::BoltError;
+use super::ahead::ReadAhead;
 use super::page::{Element, MAX_DEPTH, Meta, Node};
 use super::pager::Pager;
 use crate::cancel::Cancel;
@@ -89,6 +90,13 @@ impl<'a> Tx<'a> {
             bucket = inner;
         }
         Ok(Some(bucket))
+    }
+
+    /// This state, read in larger pieces: for walks over much of it.
+    pub fn ahead<T>(&self, read: impl FnOnce(&Tx<'_>) -> T) -> T {
+        let layer = ReadAhead::new(self.pager.layer);
+        let pager = Pager { layer: &layer, ..self.pager };
+        read(&Tx { pager, meta: self.meta.clone(), cancel: self.cancel.clone() })
     }
 
     pub(super) fn check_cancel(&self) -> Result<(), BoltError> {
@@ -208,6 +216,18 @@ impl<'t> Bucket<'t> {
     ) -> Result<(), E> {
         let mut walk = Walk::new(self.tx, self.root.clone());
         walk.run(start, &mut ignore_pages, &mut |_, element, key| f(key, element.into()))
+    }
+
+    /// Keys that cut the bucket into parts of about the same number of pages; none if it is small.
+    ///
+    /// # Errors
+    /// [`BoltError::Damaged`] or [`BoltError::Io`].
+    pub fn cuts(&self) -> Result<Vec<Vec<u8>>, BoltError> {
+        let pager = &self.tx.pager;
+        let Root::Page(id) = self.root else { return Ok(Vec::new()) };
+        let node = pager.node(id)?;
+        let branches = if node.is_leaf { 0 } else { node.len() };
+        (1..branches).map(|index| Ok(pager.key(&node, index)?.into_owned())).collect()
     }
 
     /// The leaf and element of `key`.

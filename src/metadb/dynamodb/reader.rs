@@ -160,16 +160,6 @@ impl MetaDb for DynamoDbMetaDb {
         })
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<bool, MetaDbError> {
-        self.scan(&self.tables.images, &[IMAGE_META], &mut |digest, item| {
-            let record =
-                bytes(item, IMAGE_META).map_err(|error| self.damaged(format!("image record {digest}: {error}")))?;
-            visit(digest, &record.unwrap_or_default());
-            Ok(())
-        })?;
-        Ok(true)
-    }
-
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {
         self.scan(&self.tables.users, &[USER_DATA], &mut |user, item| {
             visit(user, &users::json(item));

@@ -188,6 +188,7 @@ impl RedisWriter {
     fn locked_round(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Fault> {
         let mut sent = Instant::now();
         let mut held = self.lock(jobs)?;
+        held.iter().for_each(|one| one.job.work.prepare());
         let mut changes = Vec::with_capacity(held.len());
         for index in 0..held.len() {
             if sent.elapsed() > EXTEND_AFTER {

@@ -8,6 +8,7 @@
 //! Redis may lose what it acknowledged: a replica that takes over may lag behind. Every write therefore counts up under
 //! the walk lock, and every later one checks that the count is still there: a walk never stamps over a loss.
 
+mod blob_cache;
 mod cast;
 mod connect;
 mod errors;
@@ -22,6 +23,7 @@ mod walk_lock;
 mod wire;
 mod writer;
 
+pub use blob_cache::{Recorded, RedisBlobCache};
 pub use options::{RedisOptions, TlsFiles};
 pub use reader::RedisMetaDb;
 pub use writer::RedisWriter;

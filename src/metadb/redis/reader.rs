@@ -41,11 +41,16 @@ impl RedisMetaDb {
         if found.any { Ok(db) } else { Err(MetaDbError::Absent { location: db.location }) }
     }
 
-    pub(super) fn connect(options: &RedisOptions, cancel: &Cancel) -> Result<(Self, Found), MetaDbError> {
+    /// The means to connect; nothing is sent yet.
+    pub(super) fn unconnected(options: &RedisOptions, cancel: &Cancel) -> Self {
         let options = Arc::new(options.clone());
         let traffic = Arc::new(Traffic::default());
         let link = Link::new(Arc::clone(&options), Patience::Attempts, cancel.clone(), Arc::clone(&traffic));
-        let db = Self { location: options.location(), options, link: Mutex::new(link), traffic };
+        Self { location: options.location(), options, link: Mutex::new(link), traffic }
+    }
+
+    pub(super) fn connect(options: &RedisOptions, cancel: &Cancel) -> Result<(Self, Found), MetaDbError> {
+        let db = Self::unconnected(options, cancel);
         let keys = &db.options.keys;
         let mut batch = Batch::default();
         let names: Vec<&[u8]> = keys.all().iter().map(|key| key.as_bytes()).collect();

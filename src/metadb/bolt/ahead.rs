@@ -1,0 +1,154 @@
+//! Reading ahead: a walk over a whole bucket meets pages that mostly follow each other, so it reads many at once.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use super::file::FileLayer;
+
+/// Read where nothing is known of what comes next: a page and what it most likely overflows into.
+const LEAST: usize = 16 << 10;
+/// Read once pages have followed each other for a while.
+const MOST: usize = 256 << 10;
+
+/// A layer that keeps a window of another one. Only for as long as a snapshot lasts: what it keeps is not read again.
+pub(super) struct ReadAhead<'l> {
+    layer: &'l dyn FileLayer,
+    window: Mutex<Window>,
+}
+
+#[derive(Default)]
+struct Window {
+    start: u64,
+    data: Vec<u8>,
+}
+
+impl Window {
+    /// Where `offset` is in the window, or right behind it.
+    fn position(&self, offset: u64) -> Option<usize> {
+        let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        (at <= self.data.len()).then_some(at)
+    }
+}
+
+impl<'l> ReadAhead<'l> {
+    pub(super) fn new(layer: &'l dyn FileLayer) -> Self {
+        Self { layer, window: Mutex::default() }
+    }
+}
+
+impl FileLayer for ReadAhead<'_> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = window.position(offset);
+        let end = known.and_then(|at| at.checked_add(buf.len()));
+        if let Some(found) = known.zip(end).and_then(|(at, end)| window.data.get(at..end)) {
+            buf.copy_from_slice(found);
+            return Ok(buf.len());
+        }
+        let length = match known {
+            Some(_) => window.data.len().saturating_mul(2).clamp(LEAST, MOST),
+            None => LEAST,
+        };
+        if buf.len() >= length {
+            return self.layer.read_at(buf, offset);
+        }
+        window.start = offset;
+        window.data.resize(length, 0);
+        let read = self.layer.read_at(&mut window.data, offset);
+        window.data.truncate(*read.as_ref().unwrap_or(&0));
+        let read = read?.min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..read), window.data.get(..read)) {
+            to.copy_from_slice(from);
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.layer.write_at(buf, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.layer.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.layer.set_len(len)
+    }
+
+    fn sync(&self, metadata: bool) -> io::Result<()> {
+        self.layer.sync(metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Bytes that count how often they are read.
+    struct Bytes(Vec<u8>, AtomicUsize);
+
+    impl FileLayer for Bytes {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            // Short now and then, as files may be.
+            let read = rest.len().min(buf.len()).min(if offset % 7 == 0 { 5 } else { usize::MAX });
+            buf[..read].copy_from_slice(&rest[..read]);
+            Ok(read)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self, _: bool) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn numbered(len: usize) -> Bytes {
+        Bytes((0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect(), AtomicUsize::new(0))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_is_there(
+            len in 0..100_000_usize,
+            reads in proptest::collection::vec((0..110_000_u64, 0..40_000_usize, any::<bool>()), 1..30),
+        ) {
+            let bytes = numbered(len);
+            let ahead = ReadAhead::new(&bytes);
+            let mut next = 0;
+            for (offset, want, go_on) in reads {
+                let offset = if go_on { next } else { offset };
+                let mut buf = vec![0; want];
+                let read = super::super::file::read_full(&ahead, &mut buf, offset).unwrap();
+                let rest = bytes.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+                prop_assert_eq!(read, rest.len().min(want));
+                prop_assert_eq!(&buf[..read], &rest[..read]);
+                next = offset + read as u64;
+            }
+        }
+    }
+
+    #[test]
+    fn pages_in_order_are_read_together() {
+        let bytes = numbered(4 << 20);
+        let ahead = ReadAhead::new(&bytes);
+        for page in 0..1024 {
+            // Odd offsets, so that no read is short.
+            assert_eq!(ahead.read_at(&mut [0; 4096], page * 4096 + 1).unwrap(), if page == 1023 { 4095 } else { 4096 });
+        }
+        assert!(bytes.1.load(Ordering::Relaxed) < 40, "{} reads", bytes.1.load(Ordering::Relaxed));
+    }
+}

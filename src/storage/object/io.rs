@@ -1,0 +1,60 @@
+//! Where requests run: one tokio runtime behind the blocking interface, and one bound on the requests under way in all
+//! object stores together.
+
+use super::super::StorageError;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+
+/// Shared by all object stores of a registry.
+pub struct Io {
+    runtime: Runtime,
+    permits: Arc<Semaphore>,
+}
+
+impl Io {
+    /// With so many requests at a time.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn new(concurrency: usize) -> Result<Self, StorageError> {
+        // Other clients in this process bring their own provider; only the first that is installed counts.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
+        let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
+        let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
+        Ok(Self { runtime: runtime.map_err(failed)?, permits: Arc::new(Semaphore::new(concurrency.max(1))) })
+    }
+
+    /// One permit is one request.
+    pub(super) fn permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.permits)
+    }
+
+    /// Wait for one future. Not to be called from the runtime's own threads.
+    pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Run a future from now on; the result is waited for when it is called for.
+    pub(super) fn begin<F>(&self, future: F) -> impl FnOnce() -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let task = self.runtime.spawn(future);
+        // Nobody aborts tasks, so one without a result panicked, and that is passed on.
+        move || self.wait(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// Run all futures at once; results in their order.
+    pub(super) fn all<F>(&self, futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let begun: Vec<_> = futures.into_iter().map(|future| self.begin(future)).collect();
+        begun.into_iter().map(|result| result()).collect()
+    }
+}
