@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What it takes to open one store. Plain data, so that the config module stays apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoreSpec {
     /// Key of `subPaths` as configured (`/a`); `None` for the default store.
     pub route: Option<String>,

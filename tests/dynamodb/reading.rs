@@ -4,7 +4,8 @@ use super::{BLOBS, IMAGES, P, REPOS, Stage, USERS, body, error, failed, read};
 use crate::support::dynamodb::options;
 use crate::support::proxy::{Fate, Reply};
 use crate::support::walk::open_writer;
-use metactl::metadb::{MetaDbError, Place};
+use metactl::checksum::checksum;
+use metactl::metadb::{Kind, MetaDbError, Place};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -218,8 +219,9 @@ fn users_and_digests() {
 #[test]
 fn the_blob_cache_knows_where_content_lies() {
     use crate::support::setups::{params, text};
-    use metactl::metadb::dynamodb::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
+    use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
     use metactl::secret::Secret;
+    use metactl::storage::cache::CacheSpec;
 
     let stage = Stage::bare();
     let request = json!({
@@ -229,35 +231,37 @@ fn the_blob_cache_knows_where_content_lies() {
         "BillingMode": "PAY_PER_REQUEST",
     });
     stage.server.db.create_table(serde_json::from_value(request).unwrap()).unwrap();
+    let path = |repo: &str, number: u32| format!("zot/{repo}/blobs/sha256/{number:064x}");
     for number in 0..120 {
-        let item = json!({"Digest": {"S": format!("sha256:{number}")}, "OriginalBlobPath": {"S": format!("/a/{number}")},
-            "DuplicateBlobPath": {"SS": [format!("/a/{number}"), format!("/b/{number}")]}});
+        let (b, a) = (format!("/{}", path("b", number)), format!("/{}", path("a", number)));
+        let item = json!({"Digest": {"S": format!("sha256:{number:064x}")}, "OriginalBlobPath": {"S": b},
+            "DuplicateBlobPath": {"SS": [a, b]}});
         let request = json!({"TableName": "ZotBlobTable", "Item": item});
         stage.server.db.put_item(serde_json::from_value(request).unwrap()).unwrap();
     }
-    let cache = |port: u16, table: &str| {
+    let cache = |table: &str| {
         let params = params(&[
-            ("endpoint", text(&format!("http://127.0.0.1:{port}"))),
+            ("endpoint", text(&stage.proxy.url())),
             ("region", text("eu-west-1")),
             ("cachetablename", text(table)),
         ]);
         let options = DynamoDbBlobCacheOptions::from_params(&params).unwrap();
-        DynamoDbBlobCache::new(&options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret")))
+        CacheSpec::DynamoDb(Box::new(options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret")))).open()
     };
-    let digests: Vec<String> = (0..130).map(|number| format!("sha256:{number}")).collect();
-    let asked: Vec<&str> = digests.iter().rev().chain(digests.iter().take(3)).map(String::as_str).collect();
-    let found = cache(stage.proxy.port, "ZotBlobTable").recorded(&asked).unwrap();
+    // In another order, some of them twice, some unknown.
+    let asked: Vec<u32> = (0..130).rev().chain(0..3).collect();
+    let digests: Vec<String> = asked.iter().map(|number| format!("sha256:{number:064x}")).collect();
+    let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+    let found = cache("ZotBlobTable").candidates(&digests).unwrap();
     assert_eq!(found.len(), 133);
-    for (digest, (original, mut paths)) in asked.iter().zip(found) {
-        let number: usize = digest[7..].parse().unwrap();
-        paths.sort_unstable();
-        let known = number < 120;
-        assert_eq!(original, known.then(|| format!("/a/{number}")), "{digest}");
-        assert_eq!(paths, if known { vec![format!("/a/{number}"), format!("/b/{number}")] } else { Vec::new() });
+    for (number, found) in asked.into_iter().zip(found) {
+        let known = if number < 120 { vec![path("b", number), path("a", number)] } else { Vec::new() };
+        assert_eq!(found, known);
     }
-    assert_eq!(stage.proxy.requests().keys().map(|(_, action)| action.as_str()).collect::<Vec<_>>(), ["BatchGetItem"]);
-    let error = failed(cache(stage.proxy.port, "Other").recorded(&["sha256:1"]));
-    assert!(matches!(&error, MetaDbError::TablesMissing { tables, .. } if tables == "Other"), "{error:?}");
+    assert_eq!(stage.proxy.count("POST", "BatchGetItem"), 2);
+    assert_eq!(stage.proxy.requests().len(), 1, "nothing else is asked: {:?}", stage.proxy.requests());
+    let error = cache("Other").candidates(&digests[..1]).unwrap_err();
+    assert!(metactl::walk::chain(&error).contains("lacks tables: Other"), "{error:?}");
     let without = DynamoDbBlobCacheOptions::from_params(&params(&[("region", text("r"))])).unwrap_err();
     assert!(without.contains("cachetablename"), "{without}");
 }

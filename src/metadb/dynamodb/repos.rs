@@ -141,7 +141,7 @@ impl DynamoDbMetaDb {
             // fold may come to another.
             let change = match begun.take() {
                 Some((prior, change)) if is_on_the_way(&now, &prior, &change) => change,
-                _ => match work.build(&now).and_then(|change| images_allow(work, refused).map(|()| change)) {
+                _ => match built(work, &now).and_then(|change| images_allow(work, refused).map(|()| change)) {
                     Ok(change) => change,
                     Err(refusal) => return Ok(Outcome::Refused(refusal)),
                 },
@@ -298,6 +298,12 @@ fn is_on_the_way(now: &RepoState, prior: &RepoState, change: &RepoChange) -> boo
     either(&now.meta, &prior.meta, meta)
         && either(&now.blobs, &prior.blobs, blobs)
         && (either(&now.last_updated, &prior.last_updated, last_updated) || now.last_updated == due)
+}
+
+/// Each repo is built on a thread of its own, so what takes time is begun with it.
+fn built(work: &dyn RepoWork, now: &RepoState) -> Result<RepoChange, Refusal> {
+    work.prepare();
+    work.build(now)
 }
 
 /// A repo whose images could not be written stays as it is.
