@@ -4,7 +4,7 @@
 use super::input::Input;
 use metactl::cancel::Cancel;
 use metactl::metadb::redb::{RedbMetaDb, RedbWriter};
-use metactl::metadb::{MetaDb as _, MetaDbError, MetaDbWriter as _, Refusal, RepoWork, WriteToken};
+use metactl::metadb::{Kind, MetaDb as _, MetaDbError, MetaDbWriter as _, Refusal, RepoWork, WriteToken};
 use metactl::oci::time::Time;
 use metactl::records::{RepoChange, RepoState, encode_time};
 use metactl::state::{RepoMemory, StampRecord, State};
@@ -81,7 +81,9 @@ fn read(path: &Path) -> Result<(), MetaDbError> {
     for name in db.repo_names()? {
         db.repo(&name)?;
     }
-    db.each_image(&mut |_, _| {})?;
+    for kind in [Kind::ImageMeta, Kind::RepoMeta, Kind::RepoBlobs, Kind::RepoLastUpdated] {
+        db.checksums(kind, |key| key.len() as u128, 2)?;
+    }
     db.users(&mut |_, _| {})
 }
 
