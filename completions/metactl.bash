@@ -53,7 +53,7 @@ _metactl() {
 
     case "${cmd}" in
         metactl)
-            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
+            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -127,6 +127,10 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -147,7 +151,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__completions)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -218,6 +222,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -241,7 +249,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -312,6 +320,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -335,7 +347,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config__subcmd__show)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -406,6 +418,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -429,7 +445,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__man)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,6 +516,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -523,7 +543,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show write clear"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help show write clear"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -597,6 +617,10 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -617,7 +641,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__clear)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -688,6 +712,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -711,7 +739,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__show)
-            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -782,6 +810,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -805,7 +837,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__write)
-            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -879,6 +911,10 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -899,7 +935,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__verify)
-            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -985,6 +1021,10 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1005,7 +1045,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__walk)
-            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1084,6 +1124,10 @@ _metactl() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io-concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_metactl_global_optspecs
-    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= lock-timeout= timeout= yes state= no-state h/help V/version
+    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= io-concurrency= lock-timeout= timeout= yes state= no-state h/help V/version
 end
 
 function __fish_metactl_needs_command
@@ -48,6 +48,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_needs_command" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_needs_command" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -88,6 +89,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -124,6 +126,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -158,6 +161,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -192,6 +196,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -227,6 +232,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -267,6 +273,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -303,6 +310,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -337,6 +345,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -370,6 +379,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l state -d 'File for what metactl remembers between runs' -r -F
@@ -403,6 +413,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l state -d 'File for what metactl remembers between runs' -r -F
