@@ -10,8 +10,8 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use object_store::ObjectStoreExt as _;
 use object_store::aws::AmazonS3Builder;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
