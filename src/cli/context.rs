@@ -8,6 +8,7 @@ use metactl::config::{
 };
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
+use metactl::metadb::dynamodb::{DynamoDbBlobCacheOptions, DynamoDbOptions};
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
@@ -107,6 +108,7 @@ impl<'a> Context<'a> {
             let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
             return Ok(match place {
                 Place::Redis(options) => Place::Redis(Box::new(options.with_files(self.redis_files()))),
+                Place::DynamoDb(options) => self.dynamodb(*options),
                 other => other,
             });
         }
@@ -114,19 +116,13 @@ impl<'a> Context<'a> {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
             MetaDbChoice::Redis(params) => Ok(Place::Redis(Box::new(self.redis_options(params)?))),
-            choice @ MetaDbChoice::DynamoDb(_) => {
-                Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
-                    .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
-            }
+            MetaDbChoice::DynamoDb(params) => Ok(self.dynamodb(DynamoDbOptions::from_params(params).map_err(refused)?)),
             MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
         }
     }
 
     fn redis_options(&self, params: &DriverParams) -> Result<RedisOptions, Failure> {
-        let options = RedisOptions::from_params(params).map_err(|reason| {
-            Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
-        })?;
-        Ok(options.with_files(self.redis_files()))
+        Ok(RedisOptions::from_params(params).map_err(refused)?.with_files(self.redis_files()))
     }
 
     fn redis_files(&self) -> TlsFiles {
@@ -136,6 +132,10 @@ impl<'a> Context<'a> {
             cert: global.redis_cert_file.clone(),
             key: global.redis_key_file.clone(),
         }
+    }
+
+    fn dynamodb(&self, options: DynamoDbOptions) -> Place {
+        Place::DynamoDb(Box::new(options.with_rate(self.global.rate)))
     }
 
     /// What the metaDB's driver has to say about its options.
@@ -183,8 +183,9 @@ impl<'a> Context<'a> {
             BlobCacheChoice::None => None,
             BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
             BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
-            BlobCacheChoice::DynamoDb(_) => {
-                return Err(Failure::unknown("storage-driver", "this metactl cannot look into a DynamoDB cache yet"));
+            BlobCacheChoice::DynamoDb(params) => {
+                let options = DynamoDbBlobCacheOptions::from_params(&params).map_err(refused)?;
+                Some(CacheSpec::DynamoDb(Box::new(options)))
             }
         };
         Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })
@@ -250,4 +251,8 @@ impl Expected {
             .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
         Rules { push_time_is_now: old, lax_cosign_tags: old, sbom_tags_file_signatures: self.on_redis }
     }
+}
+
+fn refused(reason: impl std::fmt::Display) -> Failure {
+    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
 }

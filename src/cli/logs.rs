@@ -1,4 +1,5 @@
-//! Log lines on stderr: above the bars, with hostile text escaped.
+//! Log lines on stderr: above the bars, with hostile text escaped. Only metactl's own: what libraries log about requests
+//! may hold secrets.
 
 use super::args::{Cli, LogFormat};
 use super::ui::{Ui, above_bars, clean, clean_json};
@@ -23,7 +24,6 @@ pub fn install(cli: &Cli, ui: Ui) {
         (0, 1) => LevelFilter::DEBUG,
         (0, 2..) => LevelFilter::TRACE,
     };
-    // What libraries log holds requests and answers, credentials among them.
     let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let json = cli.global.log_format == LogFormat::Json;
     let builder = tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(move || Lines { json });

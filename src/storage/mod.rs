@@ -86,6 +86,12 @@ pub trait ImageStore: Send + Sync {
     /// Where the store is, for people (no secrets).
     fn location(&self) -> String;
 
+    /// How many repositories to read at once, given `jobs` threads that decode: a store that is far away needs more on
+    /// their way than there are processors to decode them.
+    fn readers(&self, jobs: usize) -> usize {
+        jobs
+    }
+
     /// Names of all repositories in zot's walk order (spec §1.4, §1.5).
     ///
     /// # Errors

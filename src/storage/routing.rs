@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What it takes to open one store. Plain data, so that the config module stays apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoreSpec {
     /// Key of `subPaths` as configured (`/a`); `None` for the default store.
     pub route: Option<String>,
@@ -189,6 +189,10 @@ impl ImageStore for Stores {
             .chain(self.subs.iter().map(|(route, store)| format!("{route}: {}", store.location())))
             .collect();
         places.join(", ")
+    }
+
+    fn readers(&self, jobs: usize) -> usize {
+        self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
     }
 
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {

@@ -1,5 +1,6 @@
 //! What a walk asks a metaDB to write: one [`RepoWork`] per repo.
 
+use super::memory::Share;
 use super::read::{ReadError, RepoRead};
 use crate::metadb::{Refusal, RepoWork};
 use crate::oci::time::Time;
@@ -9,20 +10,6 @@ use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Repos read, waiting for their commit.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    pub(super) items: Vec<Item<'a>>,
-    pub(super) bytes: usize,
-}
-
-impl<'a> Batch<'a> {
-    pub(super) fn push(&mut self, item: Item<'a>) {
-        self.bytes += item.weight();
-        self.items.push(item);
-    }
-}
 
 /// Another look at a repo's index before its records change.
 pub(super) struct Look<'a> {
@@ -57,6 +44,8 @@ pub(super) struct Item<'a> {
     pub(super) clock: Clock,
     pub(super) rules: Rules,
     pub(super) look: Look<'a>,
+    /// Of the memory in flight.
+    pub(super) share: Share<'a>,
 }
 
 impl Item<'_> {
@@ -66,19 +55,6 @@ impl Item<'_> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.read.as_ref().map_or(0, |read| read.bytes)
-    }
-
-    /// Roughly what the item's records will take.
-    fn weight(&self) -> usize {
-        const PER_REFERENCE: usize = 1024;
-        let Ok(read) = &self.read else { return PER_REFERENCE };
-        let entry = |entry: &Entry| match entry {
-            Entry::Image(image) => image.meta.len() + PER_REFERENCE,
-            Entry::Signature(signature) => {
-                signature.layers.iter().map(|layer| layer.content.len()).sum::<usize>() + PER_REFERENCE
-            }
-        };
-        read.entries.entries.iter().map(entry).sum()
     }
 }
 

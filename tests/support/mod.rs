@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod command;
 pub mod disk;
 pub mod driver;
+pub mod dynamodb;
 pub mod equality;
 pub mod model;
 pub mod proxy;

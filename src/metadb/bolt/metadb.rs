@@ -377,6 +377,7 @@ impl From<BoltError> for MetaDbError {
             BoltError::Io { action, path, source } => {
                 Self::Io { action, location: place(&path), source: source.into() }
             }
+            BoltError::Unsettled { path, source } => Self::Unsettled { location: place(&path), source: source.into() },
             BoltError::Cancelled => Self::Cancelled,
             BoltError::Replaced { ref path } | BoltError::Poisoned { ref path } => {
                 Self::Io { action: "use", location: place(path), source: error.into() }
