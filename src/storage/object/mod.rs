@@ -189,6 +189,11 @@ impl ImageStore for ObjectStore {
         self.bucket.location.clone()
     }
 
+    fn readers(&self, jobs: usize) -> usize {
+        // A small repo has one request under way most of the time.
+        jobs.max(self.io.concurrency())
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         self.walk(Want::Listed, cancel)
     }
