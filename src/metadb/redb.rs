@@ -32,6 +32,8 @@ const ALL: [Records; 7] = [VERSION, IMAGES, REPOS, BLOBS, LAST_UPDATED, USERS, A
 const DB_VERSION: &str = "DBVersion";
 /// Key of the stamp.
 const STAMP: &str = "FastRestartStamp";
+/// Memory for pages of a file that is read: it must not grow with the registry, and the system keeps them anyway.
+const READ_CACHE: usize = 16 << 20;
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -52,7 +54,9 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
-        let db = redb::ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
+        let mut builder = redb::Builder::new();
+        builder.set_cache_size(READ_CACHE);
+        let db = builder.open_read_only(path).map_err(|error| opening(path, error))?;
         Ok(Self { path: path.to_owned(), db })
     }
 }
