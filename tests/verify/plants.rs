@@ -367,6 +367,7 @@ fn referrers() -> Vec<Plant> {
 fn sums() -> Vec<Plant> {
     vec![
         records("another size", &["aggregate-differs"], |w| w.meta("alpine", |m| m.size += 1)).hidden(),
+        records("a smaller size", &["aggregate-differs"], |w| w.meta("alpine", |m| m.size -= 1)).hidden(),
         records("another size, due", &["aggregate-differs"], |w| {
             w.meta("alpine", |m| m.size = 0);
             w.make_due();
