@@ -3,7 +3,8 @@
 use super::connect::Link;
 use super::errors::Fault;
 use super::items::{
-    BATCH, DB_VERSION, IMAGE_META, Item, Items, KEY, LAST_UPDATED, REPO_BLOBS, REPO_META, STAMP, USER_DATA, VERSION, Wanted, bytes, text,
+    BATCH, DB_VERSION, IMAGE_META, Item, Items, KEY, LAST_UPDATED, REPO_BLOBS, REPO_META, STAMP, USER_DATA, VERSION,
+    Wanted, bytes, text,
 };
 use super::options::DynamoDbOptions;
 use super::scan::Scan;
