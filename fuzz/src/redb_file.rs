@@ -81,9 +81,8 @@ fn read(path: &Path) -> Result<(), MetaDbError> {
     for name in db.repo_names()? {
         db.repo(&name)?;
     }
-    for kind in [Kind::ImageMeta, Kind::RepoMeta, Kind::RepoBlobs, Kind::RepoLastUpdated] {
-        db.checksums(kind, |key| key.len() as u128, 2)?;
-    }
+    db.image_digests(&mut |_| {})?;
+    let _ = db.checksums(Kind::ImageMeta, metactl::state::short, 1);
     db.users(&mut |_, _| {})
 }
 

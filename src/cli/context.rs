@@ -184,7 +184,8 @@ impl<'a> Context<'a> {
             BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
             BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
             BlobCacheChoice::DynamoDb(params) => {
-                Some(CacheSpec::DynamoDb(Box::new(DynamoDbBlobCacheOptions::from_params(&params).map_err(refused)?)))
+                let options = DynamoDbBlobCacheOptions::from_params(&params).map_err(refused)?;
+                Some(CacheSpec::DynamoDb(Box::new(options)))
             }
         };
         Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })

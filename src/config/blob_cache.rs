@@ -3,7 +3,7 @@
 use super::driver::DriverParams;
 use super::metadb_choice::redis_location;
 use super::storage::Store;
-use crate::metadb::dynamodb;
+use crate::metadb::dynamodb::location;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -50,8 +50,7 @@ impl fmt::Display for BlobCacheChoice {
             Self::Redis(params) => write!(f, "redis:{}", redis_location(params)),
             Self::DynamoDb(params) => {
                 let part = |key| params.text(key).unwrap_or("AWS");
-                let place = dynamodb::location(part("endpoint"), part("region"), part("cachetablename"));
-                write!(f, "dynamodb:{place}")
+                write!(f, "dynamodb:{}", location(part("endpoint"), part("region"), part("cachetablename")))
             }
         }
     }

@@ -5,11 +5,14 @@
 //! that change as one unit. How a driver protects the read-compute-write (an exclusive file lock, zot's own lock, a
 //! conditional write) stays behind [`MetaDbWriter::write`]; the caller's closure may be asked again with newer records.
 
+mod blob_cache;
 pub mod bolt;
 mod create;
 pub mod dynamodb;
 pub mod redb;
 pub mod redis;
+
+pub use blob_cache::Recorded;
 
 use crate::cancel::Cancel;
 use crate::checksum::Checksum;
@@ -425,6 +428,11 @@ pub enum Outcome {
 
 /// Writing side of a metaDB.
 pub trait MetaDbWriter {
+    /// Bytes of records that are best written together: where a commit rewrites pages of a file, many.
+    fn batch_bytes(&self) -> usize {
+        32 << 20
+    }
+
     /// Reads through the writer's own handle, so that they see its writes.
     fn reader(&self) -> &dyn MetaDb;
 

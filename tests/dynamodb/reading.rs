@@ -213,7 +213,7 @@ fn all_reads_are_consistent() {
 }
 
 #[test]
-fn users_and_digests() {
+fn users_digests_and_checksums() {
     let stage = Stage::new();
     stage.server.put(
         USERS,
@@ -237,6 +237,8 @@ fn users_and_digests() {
     let mut digests = Vec::new();
     reader.image_digests(&mut |digest| digests.push(digest.to_owned())).unwrap();
     assert_eq!(digests, ["sha256:aa"]);
+    let sums = reader.checksums(Kind::ImageMeta, |digest| digest.len() as u128, 1).unwrap();
+    assert_eq!(sums, Some(vec![(9, checksum(b"record"))]));
 }
 
 /// zot's blob cache is a table of its own, with another key.

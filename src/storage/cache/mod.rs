@@ -9,6 +9,7 @@ mod bolt;
 use super::{Blob, StorageError, parse_digest};
 use crate::metadb::dynamodb::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
 use crate::metadb::redis::{RedisBlobCache, RedisOptions};
+use crate::metadb::{MetaDbError, Recorded};
 use bolt::BoltBlobCache;
 use std::error::Error;
 use std::path::PathBuf;
@@ -69,16 +70,24 @@ impl CacheSpec {
 
 impl BlobCache for RedisBlobCache {
     fn candidates(&self, digests: &[&str]) -> Result<Vec<Vec<String>>, CacheError> {
-        let recorded = self.recorded(digests).map_err(|error| CacheError::new(self.location(), error))?;
-        Ok(digests.iter().zip(recorded).map(|(digest, (original, paths))| usable(digest, original, paths)).collect())
+        answer(digests, self.recorded(digests), self.location())
     }
 }
 
 impl BlobCache for DynamoDbBlobCache {
     fn candidates(&self, digests: &[&str]) -> Result<Vec<Vec<String>>, CacheError> {
-        let recorded = self.recorded(digests).map_err(|error| CacheError::new(self.location(), error))?;
-        Ok(digests.iter().zip(recorded).map(|(digest, (original, paths))| usable(digest, original, paths)).collect())
+        answer(digests, self.recorded(digests), self.location())
     }
+}
+
+/// The candidates among what a server has recorded.
+fn answer(
+    digests: &[&str],
+    recorded: Result<Vec<Recorded>, MetaDbError>,
+    location: &str,
+) -> Result<Vec<Vec<String>>, CacheError> {
+    let recorded = recorded.map_err(|error| CacheError::new(location, error))?;
+    Ok(digests.iter().zip(recorded).map(|(digest, (original, paths))| usable(digest, original, paths)).collect())
 }
 
 /// Fill in the content of placeholders.

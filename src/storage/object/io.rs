@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 /// Shared by all object stores of a registry.
 pub struct Io {
     runtime: Runtime,
+    concurrency: usize,
     permits: Arc<Semaphore>,
 }
 
@@ -24,7 +25,13 @@ impl Io {
         let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
         let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
-        Ok(Self { runtime: runtime.map_err(failed)?, permits: Arc::new(Semaphore::new(concurrency.max(1))) })
+        let concurrency = concurrency.max(1);
+        Ok(Self { runtime: runtime.map_err(failed)?, concurrency, permits: Arc::new(Semaphore::new(concurrency)) })
+    }
+
+    /// Requests under way at most.
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// One permit is one request.
