@@ -22,7 +22,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
     $completions = @(switch ($command) {
         'metactl' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -40,6 +40,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -63,7 +64,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -81,6 +82,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -99,7 +101,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;show' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -117,6 +119,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('--check', '--check', [CompletionResultType]::ParameterName, 'Exit 1 if the stamp is absent or stale')
@@ -133,7 +136,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;write' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -151,6 +154,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Do not check first that every repo is recorded')
@@ -167,7 +171,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;stamp;clear' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -185,6 +189,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -202,7 +207,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--repo', '--repo', [CompletionResultType]::ParameterName, 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)')
             [CompletionResult]::new('--max-delete', '--max-delete', [CompletionResultType]::ParameterName, 'Repos that may be deleted from the metaDB without a question [default: 10 or 10%, whichever is more; never all]')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -220,11 +225,14 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Read every repo, whatever the stamp and the times say')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what would be done, and change nothing')
             [CompletionResult]::new('--prune', '--prune', [CompletionResultType]::ParameterName, 'Also remove image records that no repo reaches')
+            [CompletionResult]::new('--online', '--online', [CompletionResultType]::ParameterName, 'Walk a DynamoDB metaDB even though a zot answers that may be at work on it')
+            [CompletionResult]::new('--create-tables', '--create-tables', [CompletionResultType]::ParameterName, 'Create DynamoDB tables that are missing, as zot does')
             [CompletionResult]::new('--no-stamp', '--no-stamp', [CompletionResultType]::ParameterName, 'Do not write the stamp, even after a complete walk')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -242,7 +250,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--sample', '--sample', [CompletionResultType]::ParameterName, 'Read this share of the unchanged repos too, those verified longest ago first')
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Rows of the table [default: all]')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -260,6 +268,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('--quick', '--quick', [CompletionResultType]::ParameterName, 'Compare listings, times, tags and digests only')
@@ -278,7 +287,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;config' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -296,6 +305,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -312,7 +322,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;config;show' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -330,6 +340,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -345,7 +356,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;completions' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -363,6 +374,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')
@@ -378,7 +390,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         }
         'metactl;man' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
-            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL')
+            [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')
             [CompletionResult]::new('--redis-cert-file', '--redis-cert-file', [CompletionResultType]::ParameterName, 'Client certificate (PEM) for a Redis metaDB with TLS')
             [CompletionResult]::new('--redis-key-file', '--redis-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
@@ -396,6 +408,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Threads that read storage [default: twice the processors, at most 16]')
             [CompletionResult]::new('--io-concurrency', '--io-concurrency', [CompletionResultType]::ParameterName, 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together')
             [CompletionResult]::new('--lock-timeout', '--lock-timeout', [CompletionResultType]::ParameterName, 'How long to wait for the metaDB''s lock, for example 30s or 2m')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop after this time, as if interrupted')
             [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'File for what metactl remembers between runs')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print less: -q result and errors, -qq exit code only')

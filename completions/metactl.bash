@@ -53,7 +53,7 @@ _metactl() {
 
     case "${cmd}" in
         metactl)
-            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
+            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -127,11 +127,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -151,7 +151,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__completions)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -225,11 +225,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -249,7 +249,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help show"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -323,11 +323,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -347,7 +347,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config__subcmd__show)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -421,11 +421,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -445,7 +445,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__man)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -519,11 +519,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -543,7 +543,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help show write clear"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help show write clear"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -617,11 +617,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -641,7 +641,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__clear)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -715,11 +715,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -739,7 +739,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__show)
-            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -813,11 +813,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -837,7 +837,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__write)
-            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -911,11 +911,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -935,7 +935,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__verify)
-            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1021,11 +1021,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1045,7 +1045,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__walk)
-            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --repo --dry-run --max-delete --prune --online --create-tables --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1127,11 +1127,11 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --io-concurrency)
+                --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --lock-timeout)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -13,6 +13,7 @@ use metactl::walk::read::read_repo;
 use serde_json::{Value, json};
 use std::path::Path;
 use support::driver::{Driver, Raw};
+use support::dynamodb::Server;
 use support::equality::{differences, normal, strict};
 use support::model;
 use support::records::{decode, message, unhex};
@@ -172,6 +173,21 @@ fn every_recorded_walk_leaves_what_zot_left_with_sentinel() {
     every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
 }
 
+#[test]
+fn every_recorded_walk_leaves_what_zot_left_on_dynamodb() {
+    let server = Server::start();
+    every_case(&[Driver::DynamoDb(&server)], leaves_what_zot_left);
+}
+
+#[test]
+fn every_recorded_walk_leaves_what_zot_left_on_a_dynamodb_that_throttles_and_fails() {
+    let server = Server::failing(7);
+    every_case(&[Driver::DynamoDb(&server)], leaves_what_zot_left);
+    let fates = server.fates();
+    let wrong: usize = fates.iter().filter(|(fate, _)| *fate != "forward").map(|(_, count)| count).sum();
+    assert!(wrong > 500, "{fates:?}");
+}
+
 /// What [`model`] makes of the state `before`, for every repo that the walk to `after` has read: a model that the
 /// recorded walks bear out, for walks that nobody recorded.
 fn against_model(root: &Path, before: &Raw, after: &Raw) -> Vec<String> {
@@ -247,6 +263,12 @@ fn a_second_walk_changes_nothing_on_redis() {
     every_case(&[Driver::Redis(&setup)], changes_nothing_again);
 }
 
+#[test]
+fn a_second_walk_changes_nothing_on_dynamodb() {
+    let server = Server::start();
+    every_case(&[Driver::DynamoDb(&server)], changes_nothing_again);
+}
+
 fn agrees_with_the_model_and_settles(case: &Case, driver: Driver<'_>, root: &Path) -> Vec<String> {
     case.set_up(driver, root);
     walk(driver, root, false);
@@ -284,6 +306,12 @@ fn forced_walks_agree_with_the_model_and_settle() {
 fn forced_walks_agree_with_the_model_and_settle_on_redis() {
     let setup = setups::plain();
     every_case(&[Driver::Redis(&setup)], agrees_with_the_model_and_settles);
+}
+
+#[test]
+fn forced_walks_agree_with_the_model_and_settle_on_dynamodb() {
+    let server = Server::start();
+    every_case(&[Driver::DynamoDb(&server)], agrees_with_the_model_and_settles);
 }
 
 /// A metaDB that zot itself wrote over 270 transactions, with deleted repos, free pages and user data.

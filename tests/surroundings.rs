@@ -142,10 +142,10 @@ fn what_may_not_be_read_is_named() {
     assert!(Driver::Bolt.dump(&sandbox.root).get("RepoMeta", "bad").is_some(), "its records stay");
 }
 
-/// Run a shell script with its own mounts, which end with it.
+/// Run a shell script with its own mounts, which end with it, and no network.
 fn with_mounts(sandbox: &Sandbox, script: &str) -> Ran {
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", script]);
+    command.args(["--mount", "--net", "--propagation", "private", "sh", "-eu", "-c", script]);
     command.env("METACTL", env!("CARGO_BIN_EXE_metactl")).env("METACTL_CONFIG", &sandbox.config);
     command.env("METACTL_RELEASE_TAG", BUILD[1]).env("METACTL_COMMIT", BUILD[3]).env("METACTL_NO_STATE", "1");
     command.current_dir(sandbox.dir.path());
@@ -235,6 +235,40 @@ fn a_read_only_file_system_can_be_looked_at() {
         assert!(error["hint"].as_str().unwrap().contains("remount"), "{ran:?}");
     }
     assert_eq!(content(sandbox.dir.path()), before);
+}
+
+/// What docs/hardening.md asks of the system: no rights, no capabilities, no network, and nothing writable but the places of
+/// metaDB and state file.
+#[test]
+#[ignore = "mounts file systems: needs root"]
+fn no_rights_are_needed_but_to_read_storage_and_write_the_metadb() {
+    let sandbox = walked();
+    fs::copy(env!("CARGO_BIN_EXE_metactl"), sandbox.dir.path().join("metactl")).unwrap();
+    let script = |command: &str| {
+        format!(
+            "mount --bind . .; mount -o remount,ro,bind .; cd $PWD
+             mount -t tmpfs -o mode=700,uid=65534 tmpfs own
+             unset METACTL_NO_STATE; export METACTL_STATE=own/state.redb
+             bare() {{ setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \
+                       ./metactl \"$@\"; }}
+             {command}"
+        )
+    };
+    fs::create_dir(sandbox.dir.path().join("own")).unwrap();
+    let before = content(&sandbox.root);
+    for driver in ["bolt:own/meta.db", "redb:own/meta.redb"] {
+        let ran = with_mounts(
+            &sandbox,
+            &script(&format!(
+                "export METACTL_METADB={driver}
+                 bare walk && bare walk --force && bare stamp show --check && bare verify --deep && bare verify --deep
+                 bare stamp clear && bare stamp write
+                 test -s own/state.redb"
+            )),
+        );
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    assert_eq!(content(&sandbox.root), before);
 }
 
 /// A shell line with `$METACTL` in it.

@@ -64,7 +64,8 @@ pub struct Global {
     )]
     pub config: PathBuf,
 
-    /// Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL
+    /// Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or
+    /// dynamodb:ENDPOINT?region=REGION&prefix=PREFIX
     #[arg(long, global = true, env = "METACTL_METADB", hide_env_values = true, value_name = "URL", help_heading = REGISTRY)]
     pub metadb: Option<String>,
 
@@ -184,6 +185,17 @@ pub struct Global {
         help_heading = LIMITS
     )]
     pub lock_timeout: Duration,
+
+    /// Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together
+    #[arg(
+        long,
+        global = true,
+        env = "METACTL_RATE", hide_env_values = true,
+        value_name = "UNITS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = LIMITS
+    )]
+    pub rate: Option<u32>,
 
     /// Stop after this time, as if interrupted
     #[arg(long, global = true, env = "METACTL_TIMEOUT", hide_env_values = true, value_name = "DURATION", value_parser = duration, help_heading = LIMITS)]

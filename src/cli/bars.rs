@@ -1,11 +1,12 @@
 //! Progress on stderr: bars on a terminal, a log line every 30 seconds otherwise, nothing with `-q` or `--no-progress`.
 
 use super::ui::{BARS, clean};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use metactl::progress::{Phase, Progress};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use metactl::progress::{Phase, Pressure, Progress};
+use std::fmt;
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Operations shorter than this draw nothing.
@@ -20,6 +21,7 @@ pub struct Bars {
     repos: AtomicU64,
     manifests: AtomicU64,
     bytes: AtomicU64,
+    pressure: Option<Arc<Pressure>>,
 }
 
 enum Target {
@@ -34,6 +36,7 @@ struct State {
     started: Instant,
     logged: Instant,
     bar: Option<ProgressBar>,
+    ticking: bool,
 }
 
 impl Bars {
@@ -50,7 +53,13 @@ impl Bars {
             repos: AtomicU64::new(0),
             manifests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            pressure: None,
         }
+    }
+
+    /// Also show how a service takes it.
+    pub fn watching(self, pressure: Option<Arc<Pressure>>) -> Self {
+        Self { pressure, ..self }
     }
 
     fn with(&self, act: impl FnOnce(&mut State)) {
@@ -75,6 +84,11 @@ impl Bars {
         let rate = (manifests as f64 / seconds) as u64;
         format!("{} manifests, {}, {}/s", HumanCount(manifests), HumanBytes(bytes), HumanCount(rate))
     }
+
+    /// What is to be known about the service, after other facts.
+    fn pressure(&self) -> String {
+        self.pressure.as_ref().map(|pressure| after(pressure)).unwrap_or_default()
+    }
 }
 
 impl Progress for Bars {
@@ -83,12 +97,12 @@ impl Progress for Bars {
             counter.store(0, Ordering::Relaxed);
         }
         let bar = match &self.target {
-            Target::Terminal => Some(BARS.add(bar(phase, repos))),
+            Target::Terminal => Some(BARS.add(bar(phase, repos, self.pressure.clone()))),
             Target::Log | Target::None => None,
         };
         if let Ok(mut state) = self.state.lock() {
             let now = Instant::now();
-            *state = Some(State { phase, total: repos, started: now, logged: now, bar });
+            *state = Some(State { phase, total: repos, started: now, logged: now, bar, ticking: false });
         }
     }
 
@@ -112,6 +126,11 @@ impl Progress for Bars {
         self.with(|state| {
             if let Some(bar) = &state.bar {
                 if state.started.elapsed() > DELAY {
+                    // A throttled write takes long, and has to be seen while it does.
+                    if self.pressure.is_some() && !state.ticking {
+                        state.ticking = true;
+                        bar.enable_steady_tick(DELAY);
+                    }
                     bar.set_position(done);
                     if state.phase == Phase::Walk {
                         bar.set_prefix(self.work(state.started));
@@ -119,7 +138,8 @@ impl Progress for Bars {
                 }
             } else if state.logged.elapsed() >= LOG_EVERY {
                 state.logged = Instant::now();
-                tracing::info!("{}: {done}/{} repos, {}", name(state.phase), state.total, self.work(state.started));
+                let (name, work, pressure) = (name(state.phase), self.work(state.started), self.pressure());
+                tracing::info!("{name}: {done}/{} repos, {work}{pressure}", state.total);
             }
         });
     }
@@ -133,6 +153,10 @@ impl Progress for Bars {
     }
 }
 
+fn after(pressure: &Pressure) -> String {
+    pressure.throttling().map(|text| format!(", {text}")).unwrap_or_default()
+}
+
 fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Plan => "planning",
@@ -144,17 +168,20 @@ fn name(phase: Phase) -> &'static str {
 
 /// Nothing is drawn before the first update, which comes after [`DELAY`]; until it is [`BARS`]' own, a bar would draw
 /// beside it whatever it is told.
-fn bar(phase: Phase, repos: u64) -> ProgressBar {
+fn bar(phase: Phase, repos: u64, pressure: Option<Arc<Pressure>>) -> ProgressBar {
     let template = match phase {
         Phase::Walk | Phase::Verify => {
-            "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {wide_msg}\n  {prefix}"
+            "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {wide_msg}\n  {prefix}{pressure}"
                 .to_owned()
         }
         Phase::Plan | Phase::Recheck => format!("{{spinner}} {} {{human_pos}}/{{human_len}} repos", name(phase)),
     };
     let bar = ProgressBar::with_draw_target(Some(repos), ProgressDrawTarget::hidden());
     match ProgressStyle::with_template(&template) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style.with_key("pressure", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            // A bar has no way to tell that it cannot be drawn.
+            let _ = pressure.as_ref().map(|pressure| out.write_str(&after(pressure)));
+        })),
         Err(_) => bar,
     }
 }

@@ -6,8 +6,9 @@ use super::exit::{EXIT_STATUS, Exit, Failure};
 use super::render::{cell, lines, table};
 use super::ui::{self, Ui};
 use clap::Subcommand;
-use metactl::config::{FieldSet, MetaDbChoice};
+use metactl::config::{BlobCacheChoice, FieldSet, MetaDbChoice};
 use metactl::fingerprint::fingerprint;
+use metactl::storage::object::ObjectOptions;
 use serde_json::{Map, Value, json};
 
 /// `config …`
@@ -64,10 +65,12 @@ pub fn run(command: &ConfigCommand, global: &Global, ui: Ui) -> Result<Exit, Fai
             let mut facts = table(ui, &[]);
             for store in &stores {
                 let text = |key: &str| store.get(key).and_then(Value::as_str).unwrap_or_default();
-                facts.add_row(vec![
-                    cell(&format!("store {}", text("key"))),
-                    cell(&format!("{} {}", text("driver"), text("location"))),
-                ]);
+                let mut place = format!("{} {}", text("driver"), text("location"));
+                // In a local store only damaged blobs need it.
+                if text("driver") != "local" {
+                    place.push_str(&format!(", blob cache {}", text("blob_cache")));
+                }
+                facts.add_row(vec![cell(&format!("store {}", text("key"))), cell(&place)]);
             }
             let state = if used { "used" } else { "not used" };
             facts.add_row(vec![cell("metaDB"), cell(&format!("{driver} {location}, {state}: {reason}"))]);
@@ -109,13 +112,14 @@ fn store_json(key: &str, store: &metactl::config::Store) -> Value {
     out.insert("driver".into(), driver.map_or("local", |driver| driver.name().unwrap_or("?")).into());
     let location = match driver {
         None => store.root_directory.clone(),
-        Some(driver) => {
+        Some(driver) => ObjectOptions::from_params(driver).map(|options| options.location()).unwrap_or_else(|_| {
             let part = |name| driver.text(name).unwrap_or_default();
             let container = if part("bucket").is_empty() { part("container") } else { part("bucket") };
             metactl::secret::redact_text(&format!("{container}{}", part("rootdirectory")))
-        }
+        }),
     };
     out.insert("location".into(), location.into());
     out.insert("dedupe".into(), store.dedupe.into());
+    out.insert("blob_cache".into(), BlobCacheChoice::of(store).to_string().into());
     Value::Object(out)
 }

@@ -8,6 +8,7 @@ use metactl::config::{
 };
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
+use metactl::metadb::dynamodb::{DynamoDbBlobCacheOptions, DynamoDbOptions};
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
@@ -65,7 +66,14 @@ impl<'a> Context<'a> {
         };
         let storage = config.storage(FieldSet::NEWEST, &probe)?;
         let metadb = config.metadb(&storage);
-        let problems = config.problems(&storage);
+        let mut problems = config.problems(&storage);
+        problems.extend(storage.stores().filter_map(|(name, store)| {
+            let error = ObjectOptions::from_params(store.storage_driver.as_ref()?).err()?;
+            // A driver that zot does not have is among the problems already.
+            let known = matches!(store.storage_driver.as_ref()?.name(), Some("s3" | "gcs" | "azure"));
+            (known && matches!(error, ParamError::Refused(_)))
+                .then(|| format!("zot would refuse to start: {name}.{error}"))
+        }));
         Ok(Self { global, config, storage, metadb, problems, probe })
     }
 
@@ -100,6 +108,7 @@ impl<'a> Context<'a> {
             let place = Place::parse(url).map_err(|reason| Failure::unknown("usage", format!("--metadb: {reason}")))?;
             return Ok(match place {
                 Place::Redis(options) => Place::Redis(Box::new(options.with_files(self.redis_files()))),
+                Place::DynamoDb(options) => self.dynamodb(*options),
                 other => other,
             });
         }
@@ -107,19 +116,13 @@ impl<'a> Context<'a> {
             MetaDbChoice::Bolt { path } => Ok(Place::Bolt(path.clone())),
             MetaDbChoice::Redb { path } => Ok(Place::Redb(path.clone())),
             MetaDbChoice::Redis(params) => Ok(Place::Redis(Box::new(self.redis_options(params)?))),
-            choice @ MetaDbChoice::DynamoDb(_) => {
-                Err(Failure::unknown("metadb-driver", format!("this metactl cannot open {choice} yet"))
-                    .hint("--metadb redb:PATH keeps a shadow copy that can be walked and looked at"))
-            }
+            MetaDbChoice::DynamoDb(params) => Ok(self.dynamodb(DynamoDbOptions::from_params(params).map_err(refused)?)),
             MetaDbChoice::Invalid { reason } => Err(Failure::unknown("config-refused", reason.clone())),
         }
     }
 
     fn redis_options(&self, params: &DriverParams) -> Result<RedisOptions, Failure> {
-        let options = RedisOptions::from_params(params).map_err(|reason| {
-            Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
-        })?;
-        Ok(options.with_files(self.redis_files()))
+        Ok(RedisOptions::from_params(params).map_err(refused)?.with_files(self.redis_files()))
     }
 
     fn redis_files(&self) -> TlsFiles {
@@ -129,6 +132,10 @@ impl<'a> Context<'a> {
             cert: global.redis_cert_file.clone(),
             key: global.redis_key_file.clone(),
         }
+    }
+
+    fn dynamodb(&self, options: DynamoDbOptions) -> Place {
+        Place::DynamoDb(Box::new(options.with_rate(self.global.rate)))
     }
 
     /// What the metaDB's driver has to say about its options.
@@ -150,23 +157,25 @@ impl<'a> Context<'a> {
 
     /// The image stores.
     pub fn stores(&self) -> Result<Stores, Failure> {
-        let mut specs = vec![self.spec(None, &self.storage)?];
-        for (route, store) in self.storage.sub_paths().into_iter().flatten() {
-            specs.push(self.spec(Some(route), store)?);
-        }
+        let routes =
+            std::iter::once(None).chain(self.storage.sub_paths().into_iter().flatten().map(|(route, _)| Some(route)));
+        let stores = self.storage.stores().zip(routes);
+        let specs = stores.map(|((name, store), route)| self.spec(&name, route.map(String::as_str), store));
+        let specs: Vec<StoreSpec> = specs.collect::<Result<_, _>>()?;
         Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
     }
 
-    fn spec(&self, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
+    fn spec(&self, name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {
         let kind = match &store.storage_driver {
             None => StoreKind::Local { root: (&store.root_directory).into() },
             Some(driver) => match ObjectOptions::from_params(driver) {
                 Ok(options) => StoreKind::Object(Box::new(options)),
                 Err(error @ ParamError::Refused(_)) => {
-                    return Err(Failure::unknown("config-refused", error.to_string()));
+                    let message = format!("zot would refuse to start: {name}.{error}");
+                    return Err(Failure::unknown("config-refused", message));
                 }
                 Err(error @ ParamError::Unsupported(_)) => {
-                    return Err(Failure::unknown("storage-driver", error.to_string()));
+                    return Err(Failure::unknown("storage-driver", format!("this metactl cannot use {name}.{error}")));
                 }
             },
         };
@@ -174,8 +183,9 @@ impl<'a> Context<'a> {
             BlobCacheChoice::None => None,
             BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
             BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
-            BlobCacheChoice::DynamoDb(_) => {
-                return Err(Failure::unknown("storage-driver", "this metactl cannot look into a DynamoDB cache yet"));
+            BlobCacheChoice::DynamoDb(params) => {
+                let options = DynamoDbBlobCacheOptions::from_params(&params).map_err(refused)?;
+                Some(CacheSpec::DynamoDb(Box::new(options)))
             }
         };
         Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })
@@ -241,4 +251,8 @@ impl Expected {
             .is_some_and(|release| release.version < (2, 1, 18) || release.version == (2, 1, 18) && release.since == 0);
         Rules { push_time_is_now: old, lax_cosign_tags: old, sbom_tags_file_signatures: self.on_redis }
     }
+}
+
+fn refused(reason: impl std::fmt::Display) -> Failure {
+    Failure::unknown("config-refused", format!("zot would refuse to start: storage.{reason}"))
 }

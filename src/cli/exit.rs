@@ -117,7 +117,10 @@ impl From<MetaDbError> for Failure {
         let message = chain(&error);
         match error {
             MetaDbError::Absent { .. } => Self::unknown("metadb-absent", message)
-                .hint("`metactl walk` creates and fills it; if it should exist, check rootDirectory and --metadb"),
+                .hint(
+                    "`metactl walk` creates and fills it (in DynamoDB with --create-tables); if it should exist, check \
+                     the config and --metadb",
+                ),
             MetaDbError::Locked { holder: Some(holder), .. } if holder.starts_with("metactl ") => Self::unknown(
                 "locked", message,
             )
@@ -142,6 +145,18 @@ impl From<MetaDbError> for Failure {
                 .hint("check that the server runs, and cacheDriver in zot's config or --metadb"),
             MetaDbError::Login { .. } => Self::unknown("login", message)
                 .hint("credentials come from the URL or from cacheDriver's username and password, as for zot"),
+            MetaDbError::TablesMissing { .. } => Self::unknown("tables-missing", message).hint(
+                "zot creates them at its start, and so does `metactl walk --create-tables`; if they should exist, check \
+                 cacheDriver's endpoint, region and table names, and whose account the credentials are of",
+            ),
+            MetaDbError::Credentials { .. } => Self::unknown("credentials", message).hint(
+                "they are found as AWS's tools find them: environment, profile, web identity, SSO, container, instance; \
+                 the region is cacheDriver's",
+            ),
+            MetaDbError::Denied { ref command, .. } if command.starts_with("dynamodb:") => {
+                Self::unknown("denied", message)
+                    .hint("README, \"DynamoDB\", has the policies that reading and walking need")
+            }
             MetaDbError::Denied { .. } => Self::unknown("denied", message)
                 .hint("give the user these commands; README, \"Redis\", lists what reading and walking need"),
             MetaDbError::ReadOnly { .. } => Self::unknown("read-only", message)
@@ -151,6 +166,10 @@ impl From<MetaDbError> for Failure {
             MetaDbError::Cluster { .. } => Self::unknown("cluster", message),
             MetaDbError::Lost { .. } => Self { exit: Exit::Critical, ..Self::unknown("lost", message) }
                 .hint("run `metactl walk` again: it reads what is missing"),
+            MetaDbError::Unsettled { ref source, .. } => {
+                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                Self { exit: Exit::Critical, ..Self::unknown("unsettled", message) }.hint(io_hint(kind))
+            }
             MetaDbError::Io { ref source, .. } => {
                 let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
                 Self::unknown("metadb-io", message).hint(io_hint(kind))
@@ -168,7 +187,7 @@ impl From<StorageError> for Failure {
             StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message)
                 .hint("nothing was changed; use a metactl that knows this layout, and check rootDirectory"),
             _ => Self::unknown("storage", message)
-                .hint("nothing was changed; check rootDirectory, and that this user may read all of it"),
+                .hint("nothing was changed; check rootDirectory or storageDriver, and that all of it may be read"),
         }
     }
 }

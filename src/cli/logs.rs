@@ -1,4 +1,5 @@
-//! Log lines on stderr: above the bars, with hostile text escaped.
+//! Log lines on stderr: above the bars, with hostile text escaped. Only metactl's own: what libraries log about requests
+//! may hold secrets.
 
 use super::args::{Cli, LogFormat};
 use super::ui::{Ui, above_bars, clean, clean_json};
@@ -7,9 +8,12 @@ use std::io;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Log from now on as the options say; with -q only errors.
 pub fn install(cli: &Cli, ui: Ui) {
@@ -20,12 +24,13 @@ pub fn install(cli: &Cli, ui: Ui) {
         (0, 1) => LevelFilter::DEBUG,
         (0, 2..) => LevelFilter::TRACE,
     };
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let json = cli.global.log_format == LogFormat::Json;
     let builder = tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(move || Lines { json });
     if json {
-        builder.json().flatten_event(true).with_target(false).init();
+        builder.json().flatten_event(true).with_target(false).finish().with(ours).init();
     } else {
-        builder.event_format(Line { color: ui.color_err }).init();
+        builder.event_format(Line { color: ui.color_err }).finish().with(ours).init();
     }
 }
 

@@ -12,6 +12,7 @@ mod logs;
 mod memory;
 mod metrics;
 mod monitoring;
+mod online;
 mod render;
 mod signals;
 mod stamp;

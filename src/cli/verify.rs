@@ -72,7 +72,7 @@ pub fn run(args: &VerifyArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Resul
         (_, true) => Depth::Deep,
         _ => Depth::Records,
     };
-    let bars = Bars::new(!global.no_progress && ui.quiet == 0);
+    let bars = Bars::new(!global.no_progress && ui.quiet == 0).watching(place.pressure());
     let globs = globs(&args.repo)?;
     let check = Check {
         context: &context,

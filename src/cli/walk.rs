@@ -7,6 +7,7 @@ use super::context::{Access, Context, Expected};
 use super::exit::{Exit, Failure};
 use super::memory;
 use super::metrics::Metrics;
+use super::online;
 use super::render::{cell, lines, table, tinted};
 use super::ui::{self, Ui, clean, count};
 use clap::Args;
@@ -45,6 +46,14 @@ pub struct WalkArgs {
     #[arg(long, conflicts_with = "repo")]
     pub prune: bool,
 
+    /// Walk a DynamoDB metaDB even though a zot answers that may be at work on it
+    #[arg(long)]
+    pub online: bool,
+
+    /// Create DynamoDB tables that are missing, as zot does
+    #[arg(long)]
+    pub create_tables: bool,
+
     /// Do not write the stamp, even after a complete walk
     #[arg(long)]
     pub no_stamp: bool,
@@ -65,7 +74,7 @@ pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<
     super::stamp::plain_formats(global)?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let context = Context::load_valid(global, access)?;
-    let place = context.place()?;
+    let place = creating(context.place()?, args.create_tables);
     if place.is_zots() && !context.metadb.used && !context.overridden() {
         let reason = context.metadb.reasons.join("; ");
         return Err(Failure::unknown("metadb-unused", format!("zot opens no metaDB with this config: {reason}"))
@@ -75,6 +84,13 @@ pub fn run(args: &WalkArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<
     let scope = Scope { repos: globs(&args.repo)?, force: args.force };
     let command = Command { args, global, ui, cancel, context: &context, place: &place, scope };
     if args.dry_run { command.dry_run() } else { command.walk() }
+}
+
+fn creating(place: Place, tables: bool) -> Place {
+    match place {
+        Place::DynamoDb(options) => Place::DynamoDb(Box::new(options.with_create_tables(tables))),
+        other => other,
+    }
 }
 
 /// zot would create a missing root; a walk of nothing is more likely a mistake.
@@ -120,7 +136,7 @@ struct Command<'a> {
 
 impl Command<'_> {
     fn bars(&self) -> Bars {
-        Bars::new(!self.global.no_progress && self.ui.quiet == 0)
+        Bars::new(!self.global.no_progress && self.ui.quiet == 0).watching(self.place.pressure())
     }
 
     /// The stored stamp and what is expected; notices are said.
@@ -206,7 +222,7 @@ impl Command<'_> {
     fn place_exists(&self) -> bool {
         match self.place {
             Place::Bolt(path) | Place::Redb(path) => path.exists(),
-            Place::Redis(_) => true,
+            Place::Redis(_) | Place::DynamoDb(_) => true,
         }
     }
 
@@ -218,19 +234,22 @@ impl Command<'_> {
     }
 
     fn walk(&self) -> Result<Exit, Failure> {
-        if !self.place_exists() {
-            // A metaDB is made only for a walk that can begin.
-            self.context.stores()?.list(self.cancel)?;
-        }
+        online::allowed(self.place, self.context, self.args.online, self.ui)?;
+        let stores = self.context.stores()?;
+        let bars = self.bars();
+        let plan = |db: Option<&dyn MetaDb>| plan(&stores, db, &self.scope, self.global.jobs(), &bars, self.cancel);
+        // A metaDB is made only for a walk that can begin.
+        let without = if self.place_exists() { None } else { Some(plan(None)?) };
         let token = WriteToken::for_writing_command();
         let mut writer = self.place.open_writer(token, self.global.lock_timeout, self.cancel)?;
         let (stored, expected) = self.stamps(Some(writer.reader()))?;
         if let Some(stamp) = self.nothing_to_do(&stored, &expected) {
             return Ok(self.skipped(&stamp));
         }
-        let stores = self.context.stores()?;
-        let bars = self.bars();
-        let plan = plan(&stores, Some(writer.reader()), &self.scope, self.global.jobs(), &bars, self.cancel)?;
+        let plan = match without {
+            Some(plan) if writer.reader().repo_names()?.is_empty() => plan,
+            _ => plan(Some(writer.reader()))?,
+        };
         consent::deletions(&plan, self.args.max_delete.unwrap_or(MaxDelete::Default), self.global, self.cancel)?;
         let stamp = self.stamp_to_write(&expected);
         let walk = Walk {

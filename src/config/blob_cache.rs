@@ -1,7 +1,10 @@
 //! Which blob cache a store looks its deduplicated blobs up in (storage spec §1.9).
 
 use super::driver::DriverParams;
+use super::metadb_choice::redis_location;
 use super::storage::Store;
+use crate::metadb::dynamodb::location;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The blob cache of one store.
@@ -34,6 +37,21 @@ impl BlobCacheChoice {
             Some((Some("redis"), driver)) => Self::Redis(driver.duplicate()),
             Some((Some("dynamodb"), driver)) => Self::DynamoDb(driver.duplicate()),
             _ => Self::None,
+        }
+    }
+}
+
+/// Driver and place, without secrets.
+impl fmt::Display for BlobCacheChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "none"),
+            Self::Bolt { path } => write!(f, "bolt:{}", path.display()),
+            Self::Redis(params) => write!(f, "redis:{}", redis_location(params)),
+            Self::DynamoDb(params) => {
+                let part = |key| params.text(key).unwrap_or("AWS");
+                write!(f, "dynamodb:{}", location(part("endpoint"), part("region"), part("cachetablename")))
+            }
         }
     }
 }

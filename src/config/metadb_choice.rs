@@ -65,8 +65,8 @@ impl MetaDbChoice {
             Self::Bolt { path } | Self::Redb { path } => path.display().to_string(),
             Self::Redis(params) => redis_location(params),
             Self::DynamoDb(params) => {
-                let part = |key| secret::redact_text(params.text(key).unwrap_or("?"));
-                format!("{} ({}), table {}", part("endpoint"), part("region"), part("versiontablename"))
+                let part = |key| params.text(key).unwrap_or("?");
+                crate::metadb::dynamodb::location(part("endpoint"), part("region"), part("versiontablename"))
             }
             Self::Invalid { reason } => reason.clone(),
         }
@@ -79,7 +79,7 @@ impl fmt::Display for MetaDbChoice {
     }
 }
 
-fn redis_location(params: &DriverParams) -> String {
+pub(super) fn redis_location(params: &DriverParams) -> String {
     use super::tree::Tree;
     if let Some(url) = params.text("url") {
         return secret::redact_url(url);

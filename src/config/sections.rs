@@ -18,6 +18,24 @@ pub struct HttpAddress {
     pub tls: bool,
 }
 
+impl HttpAddress {
+    /// Where a zot of this config answers on its own host; `None` if it takes a random port.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let port = self.port.as_deref().unwrap_or("8080");
+        if matches!(port, "" | "0") {
+            return None;
+        }
+        let host = match self.address.as_deref().unwrap_or("127.0.0.1") {
+            "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+            "::" | "[::]" => "[::1]".to_owned(),
+            bare if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]"),
+            other => other.to_owned(),
+        };
+        Some(format!("{}://{host}:{port}", if self.tls { "https" } else { "http" }))
+    }
+}
+
 /// The settings used.
 #[derive(Debug, Default)]
 pub(super) struct Sections {

@@ -178,6 +178,17 @@ fn other_settings() {
     assert_eq!(config.identity_overrides(), (Some("v9"), Some("5")));
     let http = config.http_address();
     assert_eq!((http.address.as_deref(), http.port.as_deref(), http.tls), (Some("::1"), Some("8080"), true));
+    assert_eq!(http.url().as_deref(), Some("https://[::1]:8080"));
+    for (address, port, url) in [
+        (None, None, Some("http://127.0.0.1:8080")),
+        (Some("0.0.0.0"), Some("5000"), Some("http://127.0.0.1:5000")),
+        (Some("[::]"), Some("5000"), Some("http://[::1]:5000")),
+        (Some("registry.example.org"), Some("80"), Some("http://registry.example.org:80")),
+        (Some("127.0.0.1"), Some("0"), None),
+    ] {
+        let http = HttpAddress { address: address.map(str::to_owned), port: port.map(str::to_owned), tls: false };
+        assert_eq!(http.url().as_deref(), url);
+    }
 }
 
 #[test]
@@ -261,17 +272,12 @@ fn conditions_for_a_metadb() {
 fn which_blob_cache() {
     let dir = tempfile::tempdir().unwrap();
     let s3 = json!({"name": "s3", "region": "us-east-1", "bucket": "b", "rootdirectory": dir.path()});
-    let redis = json!({"name": "redis", "url": "redis://h:1"});
-    let dynamodb = json!({"name": "dynamodb", "cacheTablename": "t"});
+    let redis = json!({"name": "redis", "url": "redis://:Secret@h:1"});
+    let dynamodb = json!({"name": "dynamodb", "region": "r", "cacheTablename": "t"});
     let cache = |value: &Value| {
         let config = config(&json!({"storage": value}));
         let storage = storage(&config);
-        match BlobCacheChoice::of(&storage) {
-            BlobCacheChoice::None => "none".to_owned(),
-            BlobCacheChoice::Bolt { path } => path.display().to_string(),
-            BlobCacheChoice::Redis(params) => params.text("url").unwrap().to_owned(),
-            BlobCacheChoice::DynamoDb(params) => params.text("cachetablename").unwrap().to_owned(),
-        }
+        BlobCacheChoice::of(&storage).to_string()
     };
     let local = |dedupe: bool, remote: bool, driver: &Value| {
         let mut storage = json!({"rootDirectory": "/r", "dedupe": dedupe, "remoteCache": remote});
@@ -285,34 +291,35 @@ fn which_blob_cache() {
         storage["storageDriver"] = s3.clone();
         storage
     };
+    let in_redis = "redis:redis://***@h:1";
     for remote in [false, true] {
         assert_eq!(cache(&local(false, remote, &redis)), "none");
     }
-    assert_eq!(cache(&local(true, false, &redis)), "/r/cache.db");
-    assert_eq!(cache(&local(true, true, &redis)), "redis://h:1");
+    assert_eq!(cache(&local(true, false, &redis)), "bolt:/r/cache.db");
+    assert_eq!(cache(&local(true, true, &redis)), in_redis);
     assert_eq!(cache(&local(true, true, &Value::Null)), "none");
     for dedupe in [false, true] {
         for driver in [&redis, &dynamodb, &Value::Null] {
-            assert_eq!(cache(&object(dedupe, false, driver)), "/r/cache.db");
+            assert_eq!(cache(&object(dedupe, false, driver)), "bolt:/r/cache.db");
         }
-        assert_eq!(cache(&object(dedupe, true, &redis)), "redis://h:1");
-        assert_eq!(cache(&object(dedupe, true, &dynamodb)), "t");
+        assert_eq!(cache(&object(dedupe, true, &redis)), in_redis);
+        assert_eq!(cache(&object(dedupe, true, &dynamodb)), "dynamodb:AWS (r), table t");
         assert_eq!(cache(&object(dedupe, true, &Value::Null)), "none");
         assert_eq!(cache(&object(dedupe, true, &json!({"name": "else"}))), "none");
     }
 
     // What is filled in: remote where deduplication is on, unless a cache of earlier days lies in the driver's root.
     let unset = json!({"rootDirectory": "/r", "dedupe": true, "storageDriver": s3, "cacheDriver": redis});
-    assert_eq!(cache(&unset), "redis://h:1");
+    assert_eq!(cache(&unset), in_redis);
     std::fs::write(dir.path().join("cache.db"), "").unwrap();
-    assert_eq!(cache(&object(false, true, &redis)), "/r/cache.db");
-    assert_eq!(cache(&object(true, true, &redis)), "redis://h:1");
+    assert_eq!(cache(&object(false, true, &redis)), "bolt:/r/cache.db");
+    assert_eq!(cache(&object(true, true, &redis)), in_redis);
 
     let config = config(&json!({"storage": {"rootDirectory": "/r", "dedupe": false, "subPaths":
         {"/a": {"rootDirectory": "/a", "dedupe": true}, "/b": {"rootDirectory": "/b", "dedupe": false}}}}));
     let storage = storage(&config);
-    let paths: Vec<String> = storage.stores().map(|(_, store)| format!("{:?}", BlobCacheChoice::of(store))).collect();
-    assert_eq!(paths, ["None", r#"Bolt { path: "/a/cache.db" }"#, "None"]);
+    let paths: Vec<String> = storage.stores().map(|(_, store)| BlobCacheChoice::of(store).to_string()).collect();
+    assert_eq!(paths, ["none", "bolt:/a/cache.db", "none"]);
 }
 
 #[test]

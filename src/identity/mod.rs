@@ -12,7 +12,7 @@ mod scan;
 pub mod server;
 
 pub use commit::{Release, release_of, tag_of_commit};
-pub use server::ServerRequest;
+pub use server::{ServerRequest, answers};
 
 use std::ffi::OsString;
 use std::fmt;

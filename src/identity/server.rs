@@ -6,6 +6,7 @@
 
 use super::{Candidate, Found, Identity, IdentityError, cannot_read, confirmed_by_stamp, tag_of_commit};
 use base64::Engine;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
@@ -16,6 +17,9 @@ const MGMT: &str = "/v2/_zot/ext/mgmt";
 const DISCOVER: &str = "/v2/_oci/ext/discover";
 /// Largest answer that is read.
 const ANSWER: u64 = 1 << 20;
+/// Longest time to find out whether a server answers at all.
+const PROBE: Duration = Duration::from_secs(3);
+const USER_AGENT: &str = concat!("metactl/", env!("CARGO_PKG_VERSION"));
 /// Where systems keep the certificates they trust; the first that is there is used.
 const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -52,6 +56,42 @@ impl ServerRequest {
             config_overrides: false,
         }
     }
+}
+
+/// Whether a registry answers at `url`. No credentials are sent and no certificate is checked: nothing is believed.
+///
+/// Whatever listens there counts, but for servers that say that it is away: 404, and 5xx of a proxy before it.
+#[must_use]
+pub fn answers(url: &str) -> bool {
+    let base = url.trim_end_matches('/');
+    let mut config = Agent::config_builder()
+        .timeout_connect(Some(PROBE))
+        .timeout_global(Some(2 * PROBE))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(USER_AGENT)
+        .tls_config(TlsConfig::builder().disable_verification(true).build());
+    if base.parse::<Uri>().is_ok_and(|uri| is_loopback(uri.host().unwrap_or_default())) {
+        config = config.proxy(None);
+    }
+    match config.build().new_agent().get(format!("{base}/v2/")).call() {
+        Ok(response) => response.status() != 404 && !response.status().is_server_error(),
+        Err(ureq::Error::Io(error)) => !matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+        ),
+        // Connected, but not what was expected, or slow.
+        Err(ureq::Error::Protocol(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)) => true,
+        Err(ureq::Error::Timeout(at)) => !matches!(at, ureq::Timeout::Connect | ureq::Timeout::Resolve),
+        Err(_) => false,
+    }
+}
+
+/// Whether a host of a URL is this machine itself, which no proxy leads to.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// One answer.
@@ -158,7 +198,7 @@ impl Client {
         let base = request.url.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().map_err(|_| invalid("not a valid URL"))?;
         let scheme = uri.scheme_str().unwrap_or_default();
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let host = uri.host().unwrap_or_default().to_owned();
         if !matches!(scheme, "http" | "https") || host.is_empty() {
             return Err(invalid("needs the form http[s]://host[:port]"));
         }
@@ -172,15 +212,14 @@ impl Client {
             Some(path) => Some(authorization(path)?),
             None => None,
         };
-        let loopback =
-            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        let loopback = is_loopback(&host);
         let mut config = Agent::config_builder()
             .timeout_global(Some(request.timeout))
             .http_status_as_error(false)
             // A redirect could change the request target or carry the question to another server.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .user_agent(concat!("metactl/", env!("CARGO_PKG_VERSION")));
+            .user_agent(USER_AGENT);
         if loopback {
             config = config.proxy(None);
         }

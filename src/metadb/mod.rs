@@ -5,25 +5,31 @@
 //! that change as one unit. How a driver protects the read-compute-write (an exclusive file lock, zot's own lock, a
 //! conditional write) stays behind [`MetaDbWriter::write`]; the caller's closure may be asked again with newer records.
 
+mod blob_cache;
 pub mod bolt;
 mod create;
+pub mod dynamodb;
 pub mod redb;
 pub mod redis;
+
+pub use blob_cache::Recorded;
 
 use crate::cancel::Cancel;
 use crate::checksum::Checksum;
 use crate::oci::time::Time;
+use crate::progress::Pressure;
 use crate::records::wire::{Record, lost_if_rewritten};
 use crate::records::{RepoChange, RepoState};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The only schema version there is.
 pub const SCHEMA: &str = "V1";
 
 /// Where a metaDB is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
     /// zot's BoltDB file.
     Bolt(PathBuf),
@@ -31,19 +37,25 @@ pub enum Place {
     Redb(PathBuf),
     /// zot's keys in Redis.
     Redis(Box<redis::RedisOptions>),
+    /// zot's tables in DynamoDB.
+    DynamoDb(Box<dynamodb::DynamoDbOptions>),
 }
 
 impl Place {
-    /// From `bolt:PATH`, `redb:PATH`, or a Redis URL (`redis://`, `rediss://`, `unix://`) as zot reads it, with
-    /// `keyprefix` as one more option.
+    /// From `bolt:PATH`, `redb:PATH`, a Redis URL (`redis://`, `rediss://`, `unix://`) as zot reads it, with
+    /// `keyprefix` as one more option, or `dynamodb:ENDPOINT?region=REGION&prefix=PREFIX`.
     ///
     /// # Errors
     /// What is wrong with the text; never quotes it, because other forms of it hold passwords.
     pub fn parse(url: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected bolt:PATH, redb:PATH or redis://HOST";
+        const EXPECTED: &str =
+            "expected bolt:PATH, redb:PATH, redis://HOST or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX";
         let (driver, place) = url.split_once(':').ok_or(EXPECTED)?;
         if matches!(driver, "redis" | "rediss" | "unix") {
             return Ok(Self::Redis(Box::new(redis::RedisOptions::from_url(url)?)));
+        }
+        if driver == "dynamodb" {
+            return Ok(Self::DynamoDb(Box::new(dynamodb::DynamoDbOptions::from_url(place)?)));
         }
         match (driver, place) {
             (_, "") => Err("the path is empty".into()),
@@ -60,13 +72,14 @@ impl Place {
             Self::Bolt(_) => "bolt",
             Self::Redb(_) => "redb",
             Self::Redis(_) => "redis",
+            Self::DynamoDb(_) => "dynamodb",
         }
     }
 
     /// Whether zot opens metaDBs of this kind.
     #[must_use]
     pub fn is_zots(&self) -> bool {
-        matches!(self, Self::Bolt(_) | Self::Redis(_))
+        matches!(self, Self::Bolt(_) | Self::Redis(_) | Self::DynamoDb(_))
     }
 
     /// File, or address without secrets.
@@ -75,6 +88,16 @@ impl Place {
         match self {
             Self::Bolt(path) | Self::Redb(path) => path.display().to_string(),
             Self::Redis(options) => options.location(),
+            Self::DynamoDb(options) => options.location(),
+        }
+    }
+
+    /// How the service takes it, where there is one that may throttle.
+    #[must_use]
+    pub fn pressure(&self) -> Option<Arc<Pressure>> {
+        match self {
+            Self::DynamoDb(options) => Some(options.pressure()),
+            Self::Bolt(_) | Self::Redb(_) | Self::Redis(_) => None,
         }
     }
 
@@ -87,10 +110,12 @@ impl Place {
             Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltMetaDb::open(path, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbMetaDb::open(path)?)),
             Self::Redis(options) => Ok(Box::new(redis::RedisMetaDb::open(options, cancel)?)),
+            Self::DynamoDb(options) => Ok(Box::new(dynamodb::DynamoDbMetaDb::open(options, cancel)?)),
         }
     }
 
-    /// Open for writing, waiting for other holders at most `lock_timeout`. Creates the file if it is absent.
+    /// Open for writing, waiting for other holders at most `lock_timeout`. Creates the file if it is absent; tables only
+    /// where the place says so.
     ///
     /// # Errors
     /// [`MetaDbError::Locked`] if another process holds it; whatever the driver meets.
@@ -104,6 +129,7 @@ impl Place {
             Self::Bolt(path) => Ok(Box::new(bolt::metadb::BoltWriter::open(token, path, lock_timeout, cancel)?)),
             Self::Redb(path) => Ok(Box::new(redb::RedbWriter::open(token, path, lock_timeout, cancel)?)),
             Self::Redis(options) => Ok(Box::new(redis::RedisWriter::open(token, options, lock_timeout, cancel)?)),
+            Self::DynamoDb(options) => Ok(Box::new(dynamodb::DynamoDbWriter::open(token, options, cancel)?)),
         }
     }
 }
@@ -179,6 +205,22 @@ pub enum MetaDbError {
         /// What happened.
         detail: String,
     },
+    /// Some or all of its tables are not there.
+    #[error("metaDB {location} lacks tables: {tables}")]
+    TablesMissing {
+        /// Place.
+        location: String,
+        /// Their names.
+        tables: String,
+    },
+    /// No credentials can be found, or they are not taken.
+    #[error("metaDB {location} cannot be asked without AWS credentials that it takes: {detail}")]
+    Credentials {
+        /// Place.
+        location: String,
+        /// What was found instead.
+        detail: String,
+    },
     /// Wrong credentials.
     #[error("metaDB {location} refuses the login: {detail}")]
     Login {
@@ -224,6 +266,15 @@ pub enum MetaDbError {
         location: String,
         /// What.
         detail: String,
+    },
+    /// A write failed so late that it may have taken place or not.
+    #[error("metaDB {location}: a write failed at its last step, so it may have taken place or not")]
+    Unsettled {
+        /// Place.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Any other failure.
     #[error("cannot {action} metaDB {location}")]
@@ -346,6 +397,10 @@ pub trait RepoWork: Sync {
     /// ImageMeta records to write with it: digest and bytes.
     fn images(&self) -> Vec<(&str, &[u8])>;
 
+    /// Begin what takes time in [`RepoWork::build`]. Drivers call it for all repos that they are about to build, under
+    /// the same protection, before they build the first.
+    fn prepare(&self) {}
+
     /// The change, given the records as they are now. Called under the driver's protection, perhaps more than once.
     ///
     /// # Errors
@@ -373,6 +428,11 @@ pub enum Outcome {
 
 /// Writing side of a metaDB.
 pub trait MetaDbWriter {
+    /// Bytes of records that are best written together: where a commit rewrites pages of a file, many.
+    fn batch_bytes(&self) -> usize {
+        32 << 20
+    }
+
     /// Reads through the writer's own handle, so that they see its writes.
     fn reader(&self) -> &dyn MetaDb;
 

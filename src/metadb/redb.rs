@@ -32,8 +32,9 @@ const ALL: [Records; 7] = [VERSION, IMAGES, REPOS, BLOBS, LAST_UPDATED, USERS, A
 const DB_VERSION: &str = "DBVersion";
 /// Key of the stamp.
 const STAMP: &str = "FastRestartStamp";
-/// Memory for pages of a file that is read: it must not grow with the registry, and the system keeps them anyway.
-const READ_CACHE: usize = 16 << 20;
+/// Memory for pages, read and unwritten ones alike, whatever the file's size. The default of 1 GiB would let it grow with the
+/// registry; larger than this gains nothing, because the system caches the file as well.
+const CACHE: usize = 64 << 20;
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -54,9 +55,7 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
-        let mut builder = redb::Builder::new();
-        builder.set_cache_size(READ_CACHE);
-        let db = builder.open_read_only(path).map_err(|error| opening(path, error))?;
+        let db = guarded(path, || builder().open_read_only(path).map_err(|error| opening(path, error)))?;
         Ok(Self { path: path.to_owned(), db })
     }
 }
@@ -73,7 +72,7 @@ impl<D: redb::ReadableDatabase> RedbMetaDb<D> {
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(T::default()),
             Err(error) => Err(error.into()),
         };
-        run().map_err(|error| failure("read", &self.path, error))
+        guarded(&self.path, || run().map_err(|error| failure("read", &self.path, error)))
     }
 
     fn value(&self, table: Records, key: &str) -> Result<Option<Vec<u8>>, MetaDbError> {
@@ -85,7 +84,7 @@ impl RedbMetaDb<redb::Database> {
     fn is_blank(&self) -> Result<bool, MetaDbError> {
         use redb::ReadableDatabase as _;
         let run = || Ok(self.db.begin_read()?.list_tables()?.next().is_none());
-        run().map_err(|error| failure("read", &self.path, error))
+        guarded(&self.path, || run().map_err(|error| failure("read", &self.path, error)))
     }
 
     /// Run one durable write transaction.
@@ -93,13 +92,13 @@ impl RedbMetaDb<redb::Database> {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, MetaDbError> {
-        let run = || {
-            let transaction = self.db.begin_write()?;
-            let out = change(&transaction)?;
-            transaction.commit()?;
+        let failed = |error| failure("write", &self.path, error);
+        guarded(&self.path, || {
+            let transaction = self.db.begin_write().map_err(|error| failed(error.into()))?;
+            let out = change(&transaction).map_err(failed)?;
+            transaction.commit().map_err(|error| unsettled(&self.path, error.into()))?;
             Ok(out)
-        };
-        run().map_err(|error| failure("write", &self.path, error))
+        })
     }
 }
 
@@ -115,7 +114,7 @@ impl RedbWriter {
         present(path)?;
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
-            match redb::Database::open(path) {
+            match guarded(path, || Ok(builder().open(path)))? {
                 Ok(db) => break db,
                 Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
                     return Err(MetaDbError::Cancelled);
@@ -142,6 +141,12 @@ impl RedbWriter {
         super::check_version(&db, &path.display().to_string())?;
         Ok(Self(db))
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
 }
 
 fn initialise(db: &RedbMetaDb<redb::Database>) -> Result<(), MetaDbError> {
@@ -273,6 +278,7 @@ impl MetaDbWriter for RedbWriter {
                 blobs: transaction.open_table(BLOBS)?,
                 last_updated: transaction.open_table(LAST_UPDATED)?,
             };
+            work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| tables.apply(*work)).collect()
         })
     }
@@ -359,7 +365,7 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
 fn create(path: &Path) -> Result<(), MetaDbError> {
     let failed = |source| failure("create", path, redb::Error::Io(source));
     create_whole(path, failed, |made| {
-        let db = redb::Database::create(made).map_err(|error| opening(path, error))?;
+        let db = builder().create(made).map_err(|error| opening(path, error))?;
         let db = RedbMetaDb { path: path.to_owned(), db };
         initialise(&db)?;
         db.db.close().map_err(|error| opening(path, error))
@@ -373,6 +379,23 @@ fn opening(path: &Path, error: redb::DatabaseError) -> MetaDbError {
         }
         error => failure("open", path, error.into()),
     }
+}
+
+/// Run `work` on the file; redb may panic over one that was damaged behind its back.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, MetaDbError>) -> Result<T, MetaDbError> {
+    crate::panics::caught(work).unwrap_or_else(|said| {
+        let detail = format!("redb gave up on it: {said}");
+        Err(MetaDbError::Damaged { location: path.display().to_string(), detail })
+    })
+}
+
+/// A commit that failed: the file may hold what was before it, or after it.
+fn unsettled(path: &Path, error: redb::Error) -> MetaDbError {
+    let source = match error {
+        redb::Error::Io(source) => source.into(),
+        error => error.into(),
+    };
+    MetaDbError::Unsettled { location: path.display().to_string(), source }
 }
 
 fn failure(action: &'static str, path: &Path, error: redb::Error) -> MetaDbError {

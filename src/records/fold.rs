@@ -35,6 +35,40 @@ pub enum Entry {
     Signature(SignatureEntry),
 }
 
+impl Entry {
+    /// The image, if it is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageEntry> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Signature(_) => None,
+        }
+    }
+
+    /// Memory that it takes, about, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// Names and numbers that every entry has.
+        const FIXED: usize = 768;
+        /// A digest in a list.
+        const DIGEST: usize = 128;
+        FIXED
+            + match self {
+                Self::Image(image) => {
+                    let blobs = match &image.content {
+                        Content::Manifest { blobs, .. } => blobs.len(),
+                        Content::Index { children } => children.len(),
+                    };
+                    let annotations = image.annotations.iter().map(|(key, value)| DIGEST + key.len() + value.len());
+                    image.meta.len() + blobs * DIGEST + annotations.sum::<usize>()
+                }
+                Self::Signature(signature) => {
+                    signature.layers.iter().map(|layer| DIGEST + layer.content.len() + layer.key.len()).sum()
+                }
+            }
+    }
+}
+
 /// What a repo's storage says, ready to be folded.
 #[derive(Debug, Clone, Default)]
 pub struct RepoEntries {

@@ -5,7 +5,7 @@
 //! statistics and blob entries are carried over; unknown fields anywhere else make the record *not rewritable*
 //! ([`lost_if_rewritten`]) because the parts around them are rebuilt from storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A malformed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -210,14 +210,18 @@ fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 /// # Errors
 /// [`Malformed`] if the bytes are not a protobuf message.
 pub fn unknown_fields(record: Record, bytes: &[u8]) -> Result<Vec<String>, Malformed> {
-    let mut paths = Vec::new();
+    let (mut paths, mut seen) = (Vec::new(), HashSet::new());
     record.schema().visit(bytes, &mut Vec::new(), &mut |path| {
-        let text = path.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-        if !paths.contains(&text) {
-            paths.push(text);
+        // A hostile record can have a million different ones.
+        if seen.insert(path.to_vec()) {
+            paths.push(dotted(path));
         }
     })?;
     Ok(paths)
+}
+
+fn dotted(path: &[u32]) -> String {
+    path.iter().map(u32::to_string).collect::<Vec<_>>().join(".")
 }
 
 /// The first unknown field that a walk could not carry over, if there is one.
@@ -233,7 +237,7 @@ pub fn lost_if_rewritten(record: Record, bytes: &[u8]) -> Result<Option<String>,
             _ => false,
         };
         if !carried && lost.is_none() {
-            lost = Some(path.iter().map(u32::to_string).collect::<Vec<_>>().join("."));
+            lost = Some(dotted(path));
         }
     })?;
     Ok(lost)

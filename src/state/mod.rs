@@ -16,6 +16,7 @@ pub use history::{Change, StampRecord, changes};
 pub use memory::{RepoMemory, images_checksum, records_checksum};
 
 use crate::checksum::Checksum;
+use crate::panics;
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -108,8 +109,8 @@ impl State {
         if !absent && !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
             return Err(StateError::Foreign { path: path.display().to_string() });
         }
-        let db = if absent { create(path) } else { builder().open(path) };
-        let db = match db {
+        let opened = panics::caught(|| if absent { create(path) } else { builder().open(path) });
+        let db = match opened.unwrap_or_else(|said| Err(redb::StorageError::Corrupted(said).into())) {
             Ok(db) => db,
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
                 return Err(StateError::Locked { path: path.display().to_string() });
@@ -299,7 +300,8 @@ fn create(path: &Path) -> Result<redb::Database, redb::DatabaseError> {
 
 fn builder() -> redb::Builder {
     let mut builder = redb::Builder::new();
-    builder.set_cache_size(CACHE);
+    // Without the check redb may panic at any later time, over a file that was damaged behind its back.
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
     builder
 }
 

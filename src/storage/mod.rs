@@ -36,6 +36,9 @@ pub struct Blob {
     pub mtime: Option<Timestamp>,
 }
 
+/// An answer that may still be on its way; called to wait for it.
+pub type Later<'a, T> = Box<dyn FnOnce() -> T + Send + 'a>;
+
 /// What went wrong with storage. Variants tell "is not there" from "could not look".
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -83,6 +86,12 @@ pub trait ImageStore: Send + Sync {
     /// Where the store is, for people (no secrets).
     fn location(&self) -> String;
 
+    /// How many repositories to read at once, given `jobs` threads that decode: a store that is far away needs more on
+    /// their way than there are processors to decode them.
+    fn readers(&self, jobs: usize) -> usize {
+        jobs
+    }
+
     /// Names of all repositories in zot's walk order (spec §1.4, §1.5).
     ///
     /// # Errors
@@ -105,6 +114,12 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// [`StorageError::NotFound`] if there is none, any other failure as it is.
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError>;
+
+    /// Begin [`ImageStore::stat_index`], whose answer is that of a moment after this call: many begun one after the other
+    /// take no longer than one, where stores are far away.
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        Box::new(move || self.stat_index(repo))
+    }
 
     /// The whole `index.json`.
     ///

@@ -6,7 +6,7 @@
 use super::cache::CacheSpec;
 use super::local::LocalStore;
 use super::object::{IO_CONCURRENCY, Io, ObjectOptions, ObjectStore};
-use super::{Blob, ImageStore, IndexStat, StorageError};
+use super::{Blob, ImageStore, IndexStat, Later, StorageError};
 use crate::cancel::Cancel;
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What it takes to open one store. Plain data, so that the config module stays apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoreSpec {
     /// Key of `subPaths` as configured (`/a`); `None` for the default store.
     pub route: Option<String>,
@@ -191,6 +191,10 @@ impl ImageStore for Stores {
         places.join(", ")
     }
 
+    fn readers(&self, jobs: usize) -> usize {
+        self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         Ok(self.list(cancel)?.repos)
     }
@@ -205,6 +209,10 @@ impl ImageStore for Stores {
 
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError> {
         self.route(repo).stat_index(repo)
+    }
+
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        self.route(repo).begin_stat_index(repo)
     }
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {

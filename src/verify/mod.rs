@@ -300,7 +300,7 @@ impl Verify<'_> {
         };
         let next = AtomicUsize::new(0);
         std::thread::scope(|threads| {
-            for _ in 0..self.jobs.clamp(1, due.len().max(1)) {
+            for _ in 0..self.stores.readers(self.jobs).clamp(1, due.len().max(1)) {
                 threads.spawn(|| {
                     while let Some(name) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if self.cancel.is_cancelled() || lock(&shared.failed).is_some() {

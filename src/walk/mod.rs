@@ -1,13 +1,14 @@
 //! The walk: bring the metaDB up to what storage holds, then stamp it (spec: "Walk algorithm").
 //!
 //! ```text
-//! plan ─► clear stamp ─► delete gone ─► readers (threads) ─► bounded channel ─► one writer ─► recheck ─► stamp
+//! plan ─► clear stamp ─► delete gone ─► readers (threads) ─► bounded memory ─► one writer ─► recheck ─► stamp
 //! ```
 //!
 //! Invariants: the stamp is cleared before the first write and written after the last commit, only if every repo is
 //! complete and storage did not change meanwhile; a repo is built in memory and committed whole; a failed or partial
 //! repo is left due for the next walk.
 
+mod memory;
 pub mod plan;
 pub mod read;
 mod work;
@@ -21,18 +22,21 @@ use crate::records::fold::{Clock, Rules};
 use crate::records::proto;
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
+use memory::Memory;
 use plan::{Plan, Scope};
 use prost::Message as _;
-use read::{ReadError, RepoRead, read_repo};
+use read::{ReadError, RepoRead, read_repo_within};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-use work::{Batch, Due, Gone, Item};
+use work::{Due, Gone, Item, Look};
 
-/// Encoded bytes that are committed together: large enough that pages of the metaDB are rewritten rarely, small enough
-/// to bound memory.
-const COMMIT_BYTES: usize = 32 << 20;
+/// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone: room to read on while a
+/// batch is committed.
+const MEMORY: usize = 96 << 20;
+/// Batches of blobs that one thread reads faster than several can share them.
+const FEW_BATCHES: usize = 4;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -135,7 +139,7 @@ pub struct Walk<'a> {
     pub scope: &'a Scope,
     /// Differences between releases and drivers.
     pub rules: Rules,
-    /// Reader threads.
+    /// Threads that decode; how many repos are read at once is for the stores to say.
     pub jobs: usize,
     /// Whether image records that no repo reaches are removed.
     pub prune: bool,
@@ -190,40 +194,49 @@ impl Walk<'_> {
         if let Err(error) = outcome {
             report.broken_off = Some(chain(&error));
         }
-        report.stamp = self.settle_stamp(writer, &report, previous.as_deref(), stored.as_deref());
+        report.stamp =
+            self.settle_stamp(writer, &report, previous.as_deref(), stored.as_deref()).unwrap_or_else(|error| {
+                let reason = chain(&error);
+                report.broken_off = Some(reason.clone());
+                StampOutcome::Absent(reason)
+            });
         report.elapsed = started.elapsed();
         Ok(report)
     }
 
     /// The last step: `stored` is the stamp as it is now, `previous` as it was before the walk.
+    ///
+    /// # Errors
+    /// If a stamp is due and cannot be written. One that somebody else wrote meanwhile is no error: it stays.
     fn settle_stamp(
         &self,
         writer: &mut dyn MetaDbWriter,
         report: &WalkReport,
         previous: Option<&[u8]>,
         stored: Option<&[u8]>,
-    ) -> StampOutcome {
+    ) -> Result<StampOutcome, MetaDbError> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let without = |reason: String| match stored {
             Some(_) => StampOutcome::Untouched(reason),
             None => StampOutcome::Absent(reason),
         };
         if !report.complete() {
-            return without("the walk is not complete".into());
+            return Ok(without("the walk is not complete".into()));
         }
         // A walk over some repos vouches for these only: it can keep a stamp, never give one.
         let (wanted, outcome): (&[u8], fn(String) -> StampOutcome) = match (&self.scope.repos, self.stamp, previous) {
             (Some(_), _, Some(previous)) => (previous, StampOutcome::Restored),
-            (Some(_), _, None) => return without("only some repos were walked".into()),
+            (Some(_), _, None) => return Ok(without("only some repos were walked".into())),
             (None, Ok(stamp), _) => (stamp.as_bytes(), StampOutcome::Written),
-            (None, Err(reason), _) => return without(reason.into()),
+            (None, Err(reason), _) => return Ok(without(reason.into())),
         };
         if stored == Some(wanted) {
-            return StampOutcome::Current(text(wanted));
+            return Ok(StampOutcome::Current(text(wanted)));
         }
         match writer.set_stamp(stored, Some(wanted)) {
-            Ok(()) => outcome(text(wanted)),
-            Err(error) => without(chain(&error)),
+            Ok(()) => Ok(outcome(text(wanted))),
+            Err(error @ MetaDbError::StampChanged { .. }) => Ok(without(chain(&error))),
+            Err(error) => Err(error),
         }
     }
 }
@@ -253,9 +266,10 @@ impl Run<'_> {
         writer.write(&unreadable.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
         self.failed.extend(plan.unreadable.iter().map(|problem| (problem.repo.clone(), problem.clone())));
 
+        let mut new = plan.new.len();
         let mut due: Vec<String> = plan.new.into_iter().chain(plan.changed).collect();
         for _ in 0..ROUNDS {
-            self.round(writer, &due)?;
+            self.round(writer, &due, std::mem::take(&mut new))?;
             if walk.cancel.is_cancelled() {
                 return Err(WalkError::Cancelled);
             }
@@ -277,7 +291,7 @@ impl Run<'_> {
 
     fn delete(&mut self, writer: &mut dyn MetaDbWriter, plan: &Plan) -> Result<(), WalkError> {
         let listed_at = plan.at.unwrap_or(Time::ZERO);
-        let gone = |repo| Gone { repo, stores: self.walk.stores, listed_at };
+        let gone = |repo| Gone { repo, look: Look::new(repo, self.walk.stores), listed_at };
         let work: Vec<Gone<'_>> = plan.gone.iter().map(|repo| gone(repo)).collect();
         let outcomes = writer.write(&work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
         for (repo, outcome) in plan.gone.iter().zip(outcomes) {
@@ -289,55 +303,64 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Read and record `due`, readers in parallel, one writer.
-    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String]) -> Result<(), WalkError> {
+    /// Read and record `due`, of which the first `new` have no records; readers in parallel, one writer.
+    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String], new: usize) -> Result<(), WalkError> {
         let walk = self.walk;
         walk.progress.begin(Phase::Walk, due.len() as u64);
-        let next = AtomicUsize::new(0);
-        let stop = Cancel::default();
-        let jobs = walk.jobs.clamp(1, due.len().max(1));
+        let queue = Queue { due, new, next: AtomicUsize::new(0) };
+        let memory = Memory::new(MEMORY, walk.cancel);
         let result = std::thread::scope(|threads| {
-            let (sender, receiver) = sync_channel(jobs);
-            for _ in 0..jobs {
-                let (sender, next, stop) = (sender.clone(), &next, &stop);
-                threads.spawn(move || walk.read(due, next, stop, &sender));
+            let (sender, receiver) = channel();
+            for _ in 0..walk.stores.readers(walk.jobs).clamp(1, due.len().max(1)) {
+                let (sender, queue, memory, counted) = (sender.clone(), &queue, &memory, memory.reader());
+                threads.spawn(move || {
+                    let _counted = counted;
+                    walk.read(queue, memory, &sender);
+                });
             }
-            drop(sender);
-            let mut batch = Batch::default();
-            let mut last_commit = Instant::now();
-            loop {
-                let received = receiver.recv_timeout(COMMIT_INTERVAL);
-                let ended = matches!(received, Err(RecvTimeoutError::Disconnected));
-                if let Ok(item) = received {
-                    walk.progress.repo_done(item.manifests(), item.bytes());
-                    batch.push(item);
-                }
-                if ended || batch.bytes >= COMMIT_BYTES || last_commit.elapsed() >= COMMIT_INTERVAL {
-                    if let Err(error) = self.commit(writer, std::mem::take(&mut batch)) {
-                        // Readers blocked on a full channel end when the receiver goes.
-                        stop.cancel();
-                        drop(receiver);
-                        return Err(error);
-                    }
-                    last_commit = Instant::now();
-                }
-                if ended {
-                    return Ok(());
-                }
-            }
+            // Whatever ends the commits ends the readers.
+            let _committing = memory.writer();
+            self.commits(writer, &memory, &receiver)
         });
         walk.progress.end();
         result
     }
 
-    fn commit(&mut self, writer: &mut dyn MetaDbWriter, batch: Batch<'_>) -> Result<(), WalkError> {
-        if batch.items.is_empty() {
+    /// Commit what the readers send until they are gone.
+    fn commits<'i>(
+        &mut self,
+        writer: &mut dyn MetaDbWriter,
+        memory: &Memory,
+        ready: &Receiver<Item<'i>>,
+    ) -> Result<(), WalkError> {
+        let enough = writer.batch_bytes();
+        let mut last_commit = Instant::now();
+        loop {
+            let more = memory.wait(enough, last_commit + COMMIT_INTERVAL);
+            let mut bytes = 0;
+            let mut batch: Vec<Item<'i>> = Vec::new();
+            while bytes < enough
+                && let Ok(item) = ready.try_recv()
+            {
+                bytes += item.share.bytes();
+                batch.push(item);
+            }
+            if batch.is_empty() && !more {
+                return Ok(());
+            }
+            self.commit(writer, batch)?;
+            last_commit = Instant::now();
+        }
+    }
+
+    fn commit(&mut self, writer: &mut dyn MetaDbWriter, batch: Vec<Item<'_>>) -> Result<(), WalkError> {
+        if batch.is_empty() {
             return Ok(());
         }
-        let work: Vec<&dyn RepoWork> = batch.items.iter().map(|item| item as &dyn RepoWork).collect();
+        let work: Vec<&dyn RepoWork> = batch.iter().map(|item| item as &dyn RepoWork).collect();
         let outcomes = writer.write(&work)?;
         let mut refused = Vec::new();
-        for (item, outcome) in batch.items.iter().zip(outcomes) {
+        for (item, outcome) in batch.iter().zip(outcomes) {
             match (&item.read, outcome) {
                 (Ok(read), Outcome::Done) => self.recorded(item, read),
                 (Err(error), _) => self.fail(item.repo, error.digest(), chain(error)),
@@ -395,7 +418,7 @@ impl Run<'_> {
             .collect();
         let names: Vec<&str> = names.into_iter().collect();
         walk.progress.begin(Phase::Recheck, names.len() as u64);
-        let moved = parallel(&names, walk.jobs, |repo| {
+        let moved = parallel(&names, walk.stores.readers(walk.jobs), |repo| {
             if walk.cancel.is_cancelled() {
                 return false;
             }
@@ -440,23 +463,47 @@ impl Run<'_> {
     }
 }
 
+/// The repos of one round.
+struct Queue<'a> {
+    due: &'a [String],
+    /// How many of them, from the first, have no records.
+    new: usize,
+    next: AtomicUsize,
+}
+
+impl<'a> Queue<'a> {
+    fn take(&self) -> Option<(usize, &'a str)> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        Some((at, self.due.get(at)?))
+    }
+}
+
 impl Walk<'_> {
     /// A reader thread: takes the next repo until there is none.
-    fn read<'r>(&'r self, due: &'r [String], next: &AtomicUsize, stop: &Cancel, sender: &SyncSender<Item<'r>>) {
-        while let Some(repo) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.is_cancelled() || self.cancel.is_cancelled() {
+    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, sender: &Sender<Item<'r>>) {
+        let readers = self.stores.readers(self.jobs);
+        while let Some((at, repo)) = queue.take() {
+            if memory.is_closed() {
                 return;
             }
             self.progress.reading(repo);
+            let share = memory.begin();
             // Captured before the index is read, so that a later change is always newer.
             let index_read = Time::from(self.stores.route(repo).now());
             let now = Time::from(jiff::Timestamp::now());
-            let read = read_repo(self.stores, repo, self.rules, self.jobs, self.cancel);
-            if matches!(read, Err(ReadError::Storage(StorageError::Cancelled))) {
-                return;
+            // As long as there are repos enough for all readers, only a huge one gains by more threads.
+            let alone = queue.due.len() - at > readers;
+            let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
+            let read = read_repo_within(&share, self.stores, repo, self.rules, jobs, self.cancel);
+            match &read {
+                Err(ReadError::Storage(StorageError::Cancelled)) => return,
+                Err(_) => share.settle(share.bytes(), 0),
+                Ok(_) => {}
             }
             let clock = Clock { index_read, now };
-            if sender.send(Item { repo, read, clock, rules: self.rules, stores: self.stores }).is_err() {
+            let item = Item::new(self, repo, read, clock, share, at < queue.new);
+            self.progress.repo_done(item.manifests(), item.bytes());
+            if sender.send(item.hand_over()).is_err() {
                 return;
             }
         }

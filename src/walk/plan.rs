@@ -98,7 +98,7 @@ pub fn plan(
     let misrouted: BTreeMap<&str, _> = listing.misrouted.iter().map(|found| (found.repo.as_str(), found)).collect();
     let names: Vec<&str> = listing.repos.iter().map(String::as_str).filter(|repo| scope.contains(repo)).collect();
     progress.begin(Phase::Plan, names.len() as u64);
-    let stats = super::parallel(&names, jobs, |repo| {
+    let mut stats = super::parallel(&names, stores.readers(jobs), |repo| {
         if cancel.is_cancelled() {
             return Err(StorageError::Cancelled);
         }
@@ -109,6 +109,11 @@ pub fn plan(
     progress.end();
     if cancel.is_cancelled() {
         return Err(WalkError::Cancelled);
+    }
+    // Where none of several repos can be looked at, something is wrong with all of storage (credentials, say), and no repo
+    // shall be marked for it.
+    if stats.len() > 1 && stats.iter().all(|stat| matches!(stat, Err(StorageError::Io { .. }))) {
+        stats.swap_remove(0)?;
     }
     for (repo, stat) in names.into_iter().zip(stats) {
         let index = match stat {
@@ -125,7 +130,9 @@ pub fn plan(
                 continue;
             }
         };
-        let seen = last_updated.get(repo).copied().unwrap_or(Time::ZERO);
+        // A time from the future says nothing: some clock is or was wrong, and storage may have changed since. zot would
+        // believe it; reading once too often sets it right.
+        let seen = last_updated.get(repo).copied().filter(|seen| *seen <= at).unwrap_or(Time::ZERO);
         // zot's rule, to the nanosecond: strictly older than its records means unchanged.
         if !scope.force && !seen.is_zero() && Time::from(index.mtime) < seen {
             plan.unchanged.push((repo.to_owned(), index));

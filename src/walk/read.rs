@@ -1,17 +1,24 @@
 //! One repo: `index.json` and blobs → entries for the fold (spec §2.4, §2.6–§2.8). Reads storage only.
 
+use super::memory::{Memory, Share};
 use crate::cancel::Cancel;
 use crate::oci::{self, json, time::Time};
 use crate::records::fold::{Entry, RepoEntries, Rules};
 use crate::records::image::{ImageEntry, Source};
 use crate::records::signature::{self, Kind, SignatureEntry};
-use crate::storage::{Blob, ImageStore, IndexStat, StorageError};
+use crate::storage::{Blob, ImageStore, IndexStat, MAX_DOCUMENT, StorageError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Descriptors whose blobs are read together: enough for an object store to keep its requests in flight, few enough to
-/// bound what is in memory.
+/// Blobs that are read together: enough for an object store to keep its requests in flight, few enough to bound what is
+/// in memory.
 const BATCH: usize = 256;
+/// As [`BATCH`], by the sizes that their descriptors tell.
+const BATCH_BYTES: usize = 4 << 20;
+/// Memory that `index.json` takes when it is decoded, by the length of its text.
+const INDEX_FACTOR: usize = 4;
+/// Memory of a [`Listed`] and of its tag in the list of all, about.
+const PER_LISTED: usize = 384;
 /// zot rewrites `index.json` in place when it deletes a manifest; a torn read is tried again this often.
 const TORN_RETRIES: u32 = 4;
 /// First wait before reading a torn index again; doubles each time.
@@ -107,15 +114,31 @@ pub fn read_repo(
     jobs: usize,
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
-    let (index, document, length) = read_index(store, repo, cancel)?;
-    let descriptors = document.manifests.into_vec();
-    let tag_of = |descriptor: &oci::Descriptor| descriptor.annotations.get(oci::REF_NAME).cloned().unwrap_or_default();
-    let listed: Vec<(String, oci::Descriptor)> = descriptors
+    let memory = Memory::new(usize::MAX, cancel);
+    read_repo_within(&memory.begin(), store, repo, rules, |_| jobs, cancel)
+}
+
+/// As [`read_repo`], holding no more than `share` has room for. `jobs` tells the threads by the number of batches.
+pub(super) fn read_repo_within(
+    share: &Share<'_>,
+    store: &dyn ImageStore,
+    repo: &str,
+    rules: Rules,
+    jobs: impl FnOnce(usize) -> usize,
+    cancel: &Cancel,
+) -> Result<RepoRead, ReadError> {
+    let (index, document, length) = read_index(share, store, repo, cancel)?;
+    // The descriptors go one by one as they are turned into less.
+    let listed: Vec<Listed> = document
+        .manifests
+        .into_vec()
         .into_iter()
-        .map(|descriptor| (tag_of(&descriptor), descriptor))
-        .filter(|(tag, _)| !signature::is_referrers_tag(tag))
+        .map(Listed::from)
+        .filter(|listed| !signature::is_referrers_tag(&listed.tag))
         .collect();
-    let tags: BTreeSet<String> = listed.iter().map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).cloned().collect();
+    share.settle(share.bytes(), listed.len() * PER_LISTED);
+    let tags: BTreeSet<String> =
+        listed.iter().map(|listed| &listed.tag).filter(|tag| !tag.is_empty()).cloned().collect();
 
     let mut out = RepoRead {
         index,
@@ -124,12 +147,12 @@ pub fn read_repo(
         manifests: 0,
         bytes: length,
     };
-    let batches: Vec<&[(String, oci::Descriptor)]> = listed.chunks(BATCH).collect();
-    let read = super::parallel(&batches, jobs, |batch| {
+    let batches = runs(&listed, |listed| announced(listed.size));
+    let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
             return Err(StorageError::Cancelled.into());
         }
-        let mut reader = Reader { store, repo, rules, out: BatchRead::default() };
+        let mut reader = Reader { share, store, repo, rules, out: BatchRead::default() };
         reader.read(batch).map(|()| reader.out)
     });
     for batch in read {
@@ -143,12 +166,57 @@ pub fn read_repo(
     Ok(out)
 }
 
+/// What matters of a descriptor in `index.json`.
+struct Listed {
+    tag: String,
+    digest: String,
+    media_type: String,
+    size: i64,
+}
+
+impl From<oci::Descriptor> for Listed {
+    fn from(mut from: oci::Descriptor) -> Self {
+        let tag = from.annotations.remove(oci::REF_NAME).unwrap_or_default();
+        Self { tag, digest: from.digest, media_type: from.media_type, size: from.size }
+    }
+}
+
+/// The memory that a document of this size will take. A descriptor may lie; what is too large is not read at all.
+fn announced(size: impl TryInto<u64>) -> usize {
+    size.try_into().ok().filter(|size| *size <= MAX_DOCUMENT).and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
+}
+
+/// `items` in runs that are read together.
+fn runs<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut runs = Vec::new();
+    let mut rest = items;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let full = rest.iter().position(|item| {
+            bytes += size(item);
+            bytes > BATCH_BYTES
+        });
+        // At least one, however large.
+        let (run, later) = rest.split_at(full.unwrap_or(rest.len()).clamp(1, BATCH).min(rest.len()));
+        runs.push(run);
+        rest = later;
+    }
+    runs
+}
+
 /// `index.json` with the stat that belongs to it. A torn file (in-place rewrite) is read again for a moment.
-fn read_index(store: &dyn ImageStore, repo: &str, cancel: &Cancel) -> Result<(IndexStat, oci::Index, u64), ReadError> {
+fn read_index(
+    share: &Share<'_>,
+    store: &dyn ImageStore,
+    repo: &str,
+    cancel: &Cancel,
+) -> Result<(IndexStat, oci::Index, u64), ReadError> {
     let mut wait = TORN_WAIT;
     let mut tries = 0;
     loop {
         let (before, text) = store.open_index(repo)?;
+        share.settle(share.bytes(), 0);
+        share.grow(announced(before.size).saturating_mul(INDEX_FACTOR))?;
         match json::document::<oci::Index>(&text) {
             Ok(document) => return Ok((before, document, text.len() as u64)),
             Err(error) => {
@@ -175,6 +243,7 @@ struct BatchRead {
 }
 
 struct Reader<'a> {
+    share: &'a Share<'a>,
     store: &'a dyn ImageStore,
     repo: &'a str,
     rules: Rules,
@@ -195,46 +264,61 @@ enum Decoded<'a> {
     Index(Box<ImageEntry>),
 }
 
+impl Decoded<'_> {
+    /// The manifest, if zot reads its config.
+    fn with_config(&self) -> Option<&Pending<'_>> {
+        match self {
+            Self::Manifest(pending) => {
+                let media_type = pending.manifest.config.media_type.as_str();
+                matches!(media_type, oci::CONFIG | oci::DOCKER_CONFIG).then_some(pending)
+            }
+            Self::Index(_) => None,
+        }
+    }
+
+    /// Bytes of the config that must be read for it.
+    fn announced(&self) -> usize {
+        self.with_config().map_or(0, |pending| announced(pending.manifest.config.size))
+    }
+}
+
 impl<'a> Reader<'a> {
-    fn read(&mut self, batch: &'a [(String, oci::Descriptor)]) -> Result<(), ReadError> {
-        let digests: Vec<&str> = batch.iter().map(|(_, descriptor)| descriptor.digest.as_str()).collect();
+    fn read(&mut self, batch: &'a [Listed]) -> Result<(), ReadError> {
+        let digests: Vec<&str> = batch.iter().map(|listed| listed.digest.as_str()).collect();
+        let announced = batch.iter().map(|listed| announced(listed.size)).sum();
+        self.share.grow(announced)?;
         let blobs = self.store.read_blobs(self.repo, &digests);
+        let held = blobs.iter().flatten().map(|blob| blob.content.len()).sum();
+        self.share.settle(announced, held);
         // zot stops at the first failure; whatever fails here fails the repo, so the rest need not be decoded.
         let mut decoded = Vec::with_capacity(batch.len());
-        for ((tag, descriptor), blob) in batch.iter().zip(blobs) {
-            let digest = descriptor.digest.as_str();
+        for (listed, blob) in batch.iter().zip(blobs) {
+            let digest = listed.digest.as_str();
             match blob {
-                Ok(blob) => decoded.extend(self.decode(tag, descriptor, blob)?),
+                Ok(blob) => decoded.extend(self.decode(listed, blob)?),
                 Err(StorageError::NotFound { .. }) => self.out.missing.push(digest.to_owned()),
                 Err(error @ (StorageError::InvalidDigest { .. } | StorageError::Cancelled)) => return Err(error.into()),
                 Err(source) => return Err(ReadError::Manifest { digest: digest.to_owned(), source }),
             }
         }
-        let configs = self.read_configs(&decoded)?;
-        for item in decoded {
-            let entry = match item {
-                Decoded::Index(image) => Entry::Image(image),
-                Decoded::Manifest(pending) => self.finish(*pending, &configs)?,
-            };
-            self.out.entries.push(entry);
+        let lengths: Vec<usize> = runs(&decoded, Decoded::announced).iter().map(|run| run.len()).collect();
+        let mut decoded = decoded.into_iter();
+        for length in lengths {
+            self.finish_run(decoded.by_ref().take(length).collect())?;
         }
+        self.share.settle(held, 0);
         Ok(())
     }
 
     /// Decode by the descriptor's media type, never by the blob's own; other types are ignored.
-    fn decode(
-        &mut self,
-        tag: &'a str,
-        descriptor: &'a oci::Descriptor,
-        blob: Blob,
-    ) -> Result<Option<Decoded<'a>>, ReadError> {
-        let digest = descriptor.digest.as_str();
-        let reference = if tag.is_empty() { digest } else { tag };
+    fn decode(&mut self, listed: &'a Listed, blob: Blob) -> Result<Option<Decoded<'a>>, ReadError> {
+        let digest = listed.digest.as_str();
+        let reference = if listed.tag.is_empty() { digest } else { listed.tag.as_str() };
         let size = blob.content.len();
         let pushed = blob.mtime.map(Time::from);
         self.out.bytes += size as u64;
         let undecodable = |what| move |source| ReadError::Document { what, digest: digest.to_owned(), source };
-        let decoded = match descriptor.media_type.as_str() {
+        let decoded = match listed.media_type.as_str() {
             oci::MANIFEST | oci::DOCKER_MANIFEST => {
                 let manifest = json::document(&blob.content).map_err(undecodable("manifest"))?;
                 Decoded::Manifest(Box::new(Pending { reference, digest, size, pushed, manifest }))
@@ -250,34 +334,58 @@ impl<'a> Reader<'a> {
         Ok(Some(decoded))
     }
 
-    /// Configs of the batch by digest, each read and decoded once.
-    fn read_configs(&mut self, batch: &[Decoded<'_>]) -> Result<BTreeMap<String, oci::Image>, ReadError> {
-        let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
-        for item in batch {
-            if let Decoded::Manifest(pending) = item {
-                let config = &pending.manifest.config;
-                if matches!(config.media_type.as_str(), oci::CONFIG | oci::DOCKER_CONFIG) {
-                    wanted.entry(&config.digest).or_insert(pending.digest);
-                }
+    /// Read what a run of manifests needs, and make its entries.
+    fn finish_run(&mut self, run: Vec<Decoded<'_>>) -> Result<(), ReadError> {
+        let announced = run.iter().map(Decoded::announced).sum();
+        self.share.grow(announced)?;
+        let configs = self.read_configs(&run)?;
+        let mut weight = 0;
+        for (item, config) in run.into_iter().zip(configs) {
+            let entry = match item {
+                Decoded::Index(image) => Entry::Image(image),
+                Decoded::Manifest(pending) => self.finish(*pending, config)?,
+            };
+            weight += entry.weight();
+            self.out.entries.push(entry);
+        }
+        self.share.settle(announced, weight);
+        Ok(())
+    }
+
+    /// The config of every manifest of the run that has one, each read and decoded once.
+    fn read_configs(&mut self, run: &[Decoded<'_>]) -> Result<Vec<oci::Image>, ReadError> {
+        let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, item) in run.iter().enumerate() {
+            if let Some(pending) = item.with_config() {
+                wanted.entry(&pending.manifest.config.digest).or_default().push(at);
             }
         }
         let digests: Vec<&str> = wanted.keys().copied().collect();
         let blobs = self.store.read_blobs(self.repo, &digests);
-        let mut configs = BTreeMap::new();
-        for ((digest, manifest), blob) in wanted.into_iter().zip(blobs) {
-            let blob = blob.map_err(|source| part("config", digest, manifest, source))?;
+        let mut configs = Vec::new();
+        configs.resize_with(run.len(), oci::Image::default);
+        for ((digest, users), blob) in wanted.into_iter().zip(blobs) {
+            let manifest = || users.first().and_then(|at| run.get(*at)?.with_config()).map_or("", |first| first.digest);
+            let blob = blob.map_err(|source| part("config", digest, manifest(), source))?;
             self.out.bytes += blob.content.len() as u64;
-            let config = json::document(&blob.content).map_err(|source| ReadError::Document {
+            let mut config = json::document(&blob.content).map_err(|source| ReadError::Document {
                 what: "config",
                 digest: digest.to_owned(),
                 source,
             })?;
-            configs.insert(digest.to_owned(), config);
+            let mut users = users.iter().peekable();
+            while let Some(at) = users.next() {
+                let own = if users.peek().is_some() { oci::Image::clone(&config) } else { std::mem::take(&mut config) };
+                if let Some(slot) = configs.get_mut(*at) {
+                    *slot = own;
+                }
+            }
         }
         Ok(configs)
     }
 
-    fn finish(&mut self, pending: Pending<'_>, configs: &BTreeMap<String, oci::Image>) -> Result<Entry, ReadError> {
+    /// `config` is all-default if zot does not read it.
+    fn finish(&mut self, pending: Pending<'_>, config: oci::Image) -> Result<Entry, ReadError> {
         if let Some((kind, signed)) = signature::signed_by(pending.reference, &pending.manifest, self.rules) {
             return Ok(Entry::Signature(SignatureEntry {
                 reference: pending.reference.to_owned(),
@@ -288,10 +396,6 @@ impl<'a> Reader<'a> {
             }));
         }
         let Pending { reference, digest, size, pushed, manifest } = pending;
-        let config = match manifest.config.media_type.as_str() {
-            oci::CONFIG | oci::DOCKER_CONFIG => configs.get(&manifest.config.digest).cloned().unwrap_or_default(),
-            _ => oci::Image::default(),
-        };
         let source = Source { reference, digest, size, pushed };
         Ok(Entry::Image(Box::new(ImageEntry::from_manifest(&source, manifest, config))))
     }

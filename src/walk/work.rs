@@ -1,25 +1,40 @@
 //! What a walk asks a metaDB to write: one [`RepoWork`] per repo.
 
+use super::Walk;
+use super::memory::Share;
 use super::read::{ReadError, RepoRead};
 use crate::metadb::{Refusal, RepoWork};
 use crate::oci::time::Time;
-use crate::records::fold::{Clock, Entry, Rules, fold};
+use crate::records::fold::{Clock, FoldError, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
-use crate::storage::ImageStore as _;
 use crate::storage::routing::Stores;
-use std::collections::BTreeSet;
+use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Repos read, waiting for their commit.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    pub(super) items: Vec<Item<'a>>,
-    pub(super) bytes: usize,
+/// Another look at a repo's index before its records change.
+pub(super) struct Look<'a> {
+    repo: &'a str,
+    stores: &'a Stores,
+    begun: Mutex<Option<Later<'a, Result<IndexStat, StorageError>>>>,
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn push(&mut self, item: Item<'a>) {
-        self.bytes += item.weight();
-        self.items.push(item);
+impl<'a> Look<'a> {
+    pub(super) fn new(repo: &'a str, stores: &'a Stores) -> Self {
+        Self { repo, stores, begun: Mutex::default() }
+    }
+
+    fn begin(&self) {
+        *self.begun() = Some(self.stores.begin_stat_index(self.repo));
+    }
+
+    fn answer(&self) -> Result<IndexStat, StorageError> {
+        let begun = self.begun().take();
+        begun.map_or_else(|| self.stores.stat_index(self.repo), |answer| answer())
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<Later<'a, Result<IndexStat, StorageError>>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -27,12 +42,48 @@ impl<'a> Batch<'a> {
 pub(super) struct Item<'a> {
     pub(super) repo: &'a str,
     pub(super) read: Result<RepoRead, ReadError>,
-    pub(super) clock: Clock,
-    pub(super) rules: Rules,
-    pub(super) stores: &'a Stores,
+    /// Of the memory in flight.
+    pub(super) share: Share<'a>,
+    look: Look<'a>,
+    rules: Rules,
+    clock: Clock,
+    /// Positions of the images in `read`: the same digest can be listed under several tags.
+    images: Vec<usize>,
+    /// What becomes of a repo without records: nearly all the work of a first walk, done before it is the writer's turn.
+    first: Option<RepoChange>,
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// `new`: the repo had no records when the walk was planned.
+    pub(super) fn new(
+        walk: &Walk<'a>,
+        repo: &'a str,
+        read: Result<RepoRead, ReadError>,
+        clock: Clock,
+        share: Share<'a>,
+        new: bool,
+    ) -> Self {
+        let mut seen = HashSet::new();
+        let images = read.iter().flat_map(|read| read.entries.entries.iter().enumerate());
+        let images = images.filter(|(_, entry)| entry.image().is_some_and(|image| seen.insert(image.digest.as_str())));
+        let images = images.map(|(at, _)| at).collect();
+        let look = Look::new(repo, walk.stores);
+        let mut item = Self { repo, read, share, look, rules: walk.rules, clock, images, first: None };
+        if new && let Ok(read) = &item.read {
+            item.first = item.fold(read, &RepoState::default()).ok();
+            if let Some(RepoChange::Write { meta, blobs, .. }) = &item.first {
+                item.share.settle(0, [meta, blobs].into_iter().flatten().map(Vec::len).sum());
+            }
+        }
+        item
+    }
+
+    /// Ready for its commit.
+    pub(super) fn hand_over(mut self) -> Self {
+        self.share.hand_over();
+        self
+    }
+
     pub(super) fn manifests(&self) -> u64 {
         self.read.as_ref().map_or(0, |read| read.manifests)
     }
@@ -41,17 +92,8 @@ impl Item<'_> {
         self.read.as_ref().map_or(0, |read| read.bytes)
     }
 
-    /// Roughly what the item's records will take.
-    fn weight(&self) -> usize {
-        const PER_REFERENCE: usize = 1024;
-        let Ok(read) = &self.read else { return PER_REFERENCE };
-        let entry = |entry: &Entry| match entry {
-            Entry::Image(image) => image.meta.len() + PER_REFERENCE,
-            Entry::Signature(signature) => {
-                signature.layers.iter().map(|layer| layer.content.len()).sum::<usize>() + PER_REFERENCE
-            }
-        };
-        read.entries.entries.iter().map(entry).sum()
+    fn fold(&self, read: &RepoRead, prior: &RepoState) -> Result<RepoChange, FoldError> {
+        fold(self.repo, prior, &read.entries, self.clock, self.rules)
     }
 }
 
@@ -62,26 +104,25 @@ impl RepoWork for Item<'_> {
 
     fn images(&self) -> Vec<(&str, &[u8])> {
         let Ok(read) = &self.read else { return Vec::new() };
-        // The same digest can be listed under several tags.
-        let mut seen = BTreeSet::new();
-        let entries = read.entries.entries.iter();
-        entries
-            .filter_map(|entry| match entry {
-                Entry::Image(image) => Some(image),
-                Entry::Signature(_) => None,
-            })
-            .filter(|image| seen.insert(image.digest.as_str()))
-            .map(|image| (image.digest.as_str(), image.meta.as_slice()))
-            .collect()
+        let image = |at: &usize| read.entries.entries.get(*at)?.image();
+        self.images.iter().filter_map(image).map(|image| (image.digest.as_str(), image.meta.as_slice())).collect()
+    }
+
+    fn prepare(&self) {
+        if self.read.is_ok() {
+            self.look.begin();
+        }
     }
 
     fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
         let Ok(read) = &self.read else { return Due(self.repo).build(prior) };
-        if self.stores.stat_index(self.repo).ok().as_ref() != Some(&read.index) {
+        if self.look.answer().ok().as_ref() != Some(&read.index) {
             return Err(Refusal::Moved);
         }
-        fold(self.repo, prior, &read.entries, self.clock, self.rules)
-            .map_err(|error| Refusal::Unusable(error.to_string()))
+        match &self.first {
+            Some(first) if *prior == RepoState::default() => Ok(first.clone()),
+            _ => self.fold(read, prior).map_err(|error| Refusal::Unusable(error.to_string())),
+        }
     }
 }
 
@@ -108,7 +149,7 @@ impl RepoWork for Due<'_> {
 /// A repo that storage no longer has; looked at again before its records go.
 pub(super) struct Gone<'a> {
     pub(super) repo: &'a str,
-    pub(super) stores: &'a Stores,
+    pub(super) look: Look<'a>,
     pub(super) listed_at: Time,
 }
 
@@ -121,9 +162,13 @@ impl RepoWork for Gone<'_> {
         Vec::new()
     }
 
+    fn prepare(&self) {
+        self.look.begin();
+    }
+
     fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
         // A directory can have an index and yet be no repo, so only an index newer than the listing says "it is back".
-        match self.stores.stat_index(self.repo) {
+        match self.look.answer() {
             Ok(index) if Time::from(index.mtime) >= self.listed_at => Err(Refusal::Moved),
             _ => Ok(RepoChange::Delete),
         }

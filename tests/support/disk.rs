@@ -13,6 +13,8 @@ pub enum Fault {
     None,
     /// That one fails half way, and everything after it fails too.
     DeadFrom(usize),
+    /// From that one on nothing works any more, reading neither: the file system is gone.
+    GoneFrom(usize),
     /// Only that one fails.
     Only(usize),
 }
@@ -95,6 +97,7 @@ impl Disk {
         let (fails, torn) = match state.fault {
             Fault::None => (false, false),
             Fault::DeadFrom(from) => (number >= from, number == from),
+            Fault::GoneFrom(from) => (number >= from, false),
             Fault::Only(only) => (number == only, false),
         };
         match change {
@@ -114,12 +117,15 @@ impl Disk {
         if fails { Err(io::Error::other("the disk failed")) } else { Ok(()) }
     }
 
-    fn read(&self, buf: &mut [u8], offset: u64) -> usize {
+    fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.0.lock().unwrap();
+        if matches!(state.fault, Fault::GoneFrom(from) if state.operations > from) {
+            return Err(io::Error::other("the disk is gone"));
+        }
         let rest = state.content.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
-        count
+        Ok(count)
     }
 
     fn length(&self) -> u64 {
@@ -137,7 +143,7 @@ impl Disk {
 
 impl FileLayer for Disk {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(self.read(buf, offset))
+        self.read(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
@@ -163,7 +169,7 @@ impl redb::StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        match Self::read(self, out, offset) {
+        match Self::read(self, out, offset)? {
             count if count == out.len() => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }

@@ -347,3 +347,17 @@ pub fn decode_timeless(raw: &super::driver::Raw) -> Value {
     strip(&mut state);
     state
 }
+
+/// The records as everybody sees them: without instants, and without the placeholders under "" that zot's walk leaves, more
+/// of them each time it reads a repo.
+pub fn visible(state: &Raw) -> Value {
+    fn strip(value: &mut Value) {
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|name, _| !name.is_empty() && !name.starts_with('<'));
+            map.values_mut().for_each(strip);
+        }
+    }
+    let mut value = decode_timeless(state);
+    strip(&mut value);
+    value
+}

@@ -165,8 +165,10 @@ impl Tx<'_> {
             Ok(listed) => listed,
             Err(error) => return self.note(Err(error), "freelist", report),
         };
+        // A damaged high-water mark can be far beyond the file.
+        let in_file = self.page_count().min((used.bits.len() as u64).saturating_mul(64));
         let Some((ids, pages)) = listed else {
-            report.free_pages = (0..self.page_count()).filter(|id| !used.contains(*id)).count() as u64;
+            report.free_pages = (0..in_file).filter(|id| !used.contains(*id)).count() as u64;
             return Ok(());
         };
         debug_assert_ne!(self.meta.freelist, NO_FREELIST);
@@ -181,7 +183,6 @@ impl Tx<'_> {
             }
         }
         report.free_pages = ids.len() as u64;
-        let in_file = self.page_count().min((used.bits.len() as u64).saturating_mul(64));
         let mut lost = (0..in_file).filter(|id| !used.contains(*id));
         if let Some(first) = lost.next() {
             report.problem(format!("{} pages are neither reachable nor free, the first is {first}", lost.count() + 1));

@@ -297,6 +297,7 @@ impl MetaDbWriter for BoltWriter {
         let outcomes = {
             let tx = self.0.0.writer.tx();
             let images = tx.bucket(IMAGES)?;
+            work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| apply(&tx, images.as_ref(), *work, &mut batch)).collect::<Result<_, _>>()?
         };
         if !batch.is_empty() {
@@ -376,6 +377,7 @@ impl From<BoltError> for MetaDbError {
             BoltError::Io { action, path, source } => {
                 Self::Io { action, location: place(&path), source: source.into() }
             }
+            BoltError::Unsettled { path, source } => Self::Unsettled { location: place(&path), source: source.into() },
             BoltError::Cancelled => Self::Cancelled,
             BoltError::Replaced { ref path } | BoltError::Poisoned { ref path } => {
                 Self::Io { action: "use", location: place(path), source: error.into() }

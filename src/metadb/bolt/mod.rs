@@ -126,6 +126,14 @@ pub enum BoltError {
         /// The file.
         path: PathBuf,
     },
+    /// A commit failed so late that the file may hold the state before it or after it; opening it again tells.
+    #[error("{path}: a commit failed at its last step: it may have taken place or not", path = path.display())]
+    Unsettled {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A key or a value beyond what the format holds.
     #[error("{what} of {size} bytes is larger than the {limit} bytes the format allows")]
     TooLarge {
@@ -178,7 +186,7 @@ impl BoltError {
 
     fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Self::Io { source, .. } => Some(source.kind()),
+            Self::Io { source, .. } | Self::Unsettled { source, .. } => Some(source.kind()),
             _ => None,
         }
     }

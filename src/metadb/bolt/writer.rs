@@ -146,7 +146,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`BoltError::Invalid`] if the batch does not fit the file's buckets; [`BoltError::Replaced`] if the path now
-    /// names another file; [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Poisoned`].
+    /// names another file; [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Unsettled`], [`BoltError::Poisoned`].
     pub fn commit(&mut self, batch: &Batch) -> Result<(), BoltError> {
         if self.poisoned {
             return Err(BoltError::Poisoned { path: self.path.clone() });
@@ -180,8 +180,9 @@ impl Writer {
         let slot = meta.txid % 2;
         let at = slot * u64::from(meta.page_size);
         self.layer.sync(out.grew).map_err(|error| BoltError::io("sync", &self.path, error))?;
-        write_full(&*self.layer, &meta.encode(slot), at).map_err(|error| BoltError::io("write", &self.path, error))?;
-        self.layer.sync(false).map_err(|error| BoltError::io("sync", &self.path, error))?;
+        write_full(&*self.layer, &meta.encode(slot), at)
+            .and_then(|()| self.layer.sync(false))
+            .map_err(|source| BoltError::Unsettled { path: self.path.clone(), source })?;
         self.poisoned = !out.committed();
         (self.meta, self.slot, self.freelist_pages) = (meta, slot, freelist_pages);
         Ok(())

@@ -25,7 +25,7 @@ const REPOS: usize = 64;
 /// Commands per round trip that ask for images.
 const READS_AT_ONCE: usize = 8;
 /// Image bytes that close a group.
-const GROUP_BYTES: usize = 8 << 20;
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Encoded commands per round trip.
 const BATCH_BYTES: usize = 4 << 20;
 /// Image records set by one command: it holds up everybody else's.
@@ -188,6 +188,7 @@ impl RedisWriter {
     fn locked_round(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Fault> {
         let mut sent = Instant::now();
         let mut held = self.lock(jobs)?;
+        held.iter().for_each(|one| one.job.work.prepare());
         let mut changes = Vec::with_capacity(held.len());
         for index in 0..held.len() {
             if sent.elapsed() > EXTEND_AFTER {

@@ -12,7 +12,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
 };
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -22,6 +22,8 @@ const TRIES: u32 = 8;
 /// How often a request is tried that the service says is not allowed: a credential that has just been issued may not be
 /// known everywhere yet.
 const TRIES_DENIED: u32 = 3;
+/// So many requests given up one after the other, and none answered: the service is down, and others are tried once.
+const DOWN: u32 = 16;
 /// Mean pause before the second try; doubles with each.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest mean pause.
@@ -97,12 +99,14 @@ pub(super) struct Connector {
     clock: Arc<ServiceClock>,
     secrets: Arc<[Secret]>,
     limit: u64,
+    /// Requests given up since the last one that was answered.
+    given_up: Arc<AtomicU32>,
 }
 
 impl Connector {
     /// `secrets` never appear in a message, whatever the service says; answers beyond `limit` bytes are refused.
     pub(super) fn new(io: &Io, clock: Arc<ServiceClock>, secrets: &[Secret], limit: u64) -> Self {
-        Self { permits: io.permits(), clock, secrets: secrets.into(), limit }
+        Self { permits: io.permits(), clock, secrets: secrets.into(), limit, given_up: Arc::default() }
     }
 }
 
@@ -138,7 +142,14 @@ impl HttpService for Patient {
                 Err(_) if is_metadata_server(&request) => 1,
                 Err(_) => TRIES,
             };
-            if tries >= most {
+            let given_up = &self.connector.given_up;
+            if most < TRIES {
+                given_up.store(0, Ordering::Relaxed);
+            }
+            if tries >= most || given_up.load(Ordering::Relaxed) >= DOWN {
+                if most == TRIES {
+                    given_up.fetch_add(1, Ordering::Relaxed);
+                }
                 if let Some(refusal) = trace.lock().as_mut().filter(|_| tries > 1) {
                     refusal.text.push_str(&format!(" (tried {tries} times)"));
                 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 /// Shared by all object stores of a registry.
 pub struct Io {
     runtime: Runtime,
+    concurrency: usize,
     permits: Arc<Semaphore>,
 }
 
@@ -24,7 +25,13 @@ impl Io {
         let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
         let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
-        Ok(Self { runtime: runtime.map_err(failed)?, permits: Arc::new(Semaphore::new(concurrency.max(1))) })
+        let concurrency = concurrency.max(1);
+        Ok(Self { runtime: runtime.map_err(failed)?, concurrency, permits: Arc::new(Semaphore::new(concurrency)) })
+    }
+
+    /// Requests under way at most.
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// One permit is one request.
@@ -37,23 +44,24 @@ impl Io {
         self.runtime.block_on(future)
     }
 
+    /// Run a future from now on; the result is waited for when it is called for.
+    pub(super) fn begin<F>(&self, future: F) -> impl FnOnce() -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let task = self.runtime.spawn(future);
+        // Nobody aborts tasks, so one without a result panicked, and that is passed on.
+        move || self.wait(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
     /// Run all futures at once; results in their order.
     pub(super) fn all<F>(&self, futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let tasks: Vec<_> = futures.into_iter().map(|future| self.runtime.spawn(future)).collect();
-        self.wait(async move {
-            let mut results = Vec::with_capacity(tasks.len());
-            for task in tasks {
-                match task.await {
-                    Ok(result) => results.push(result),
-                    // Nobody aborts tasks, so it panicked, and that is passed on.
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                }
-            }
-            results
-        })
+        let begun: Vec<_> = futures.into_iter().map(|future| self.begin(future)).collect();
+        begun.into_iter().map(|result| result()).collect()
     }
 }

@@ -211,3 +211,6 @@ enum Found {
     Object,
     Directory,
 }
+
+#[cfg(test)]
+mod tests;

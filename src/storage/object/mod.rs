@@ -23,7 +23,7 @@ pub use params::ParamError;
 
 use super::cache::{BlobCache, resolve};
 use super::rules::{MAX_DOCUMENT, is_empty_digest, parse_digest, valid_repo_name};
-use super::{Blob, ImageStore, IndexStat, StorageError};
+use super::{Blob, ImageStore, IndexStat, Later, StorageError};
 use crate::cancel::Cancel;
 use crate::config::DriverParams;
 use http::{Connector, Refusal, ServiceClock, Trace};
@@ -151,7 +151,7 @@ impl ObjectStore {
             Service::Gcs(gcs) => gcs.open(connector, client, retry).map(both),
             Service::Azure(azure) => azure.open(connector, client, retry).map(both),
         };
-        let (objects, lists) = opened.map_err(|error| failed(crate::walk::chain(&error)))?;
+        let (objects, lists) = opened.map_err(|error| failed(reason(&error)))?;
         let (driver, keys, shared) = (options.driver(), options.keys.clone(), Shared::default());
         let bucket = Arc::new(Bucket { driver, keys, location, objects, lists, clock, shared });
         Ok(Self { io, bucket, cache })
@@ -189,6 +189,11 @@ impl ImageStore for ObjectStore {
         self.bucket.location.clone()
     }
 
+    fn readers(&self, jobs: usize) -> usize {
+        // A small repo has one request under way most of the time.
+        jobs.max(self.io.concurrency())
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         self.walk(Want::Listed, cancel)
     }
@@ -198,9 +203,19 @@ impl ImageStore for ObjectStore {
     }
 
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError> {
-        let key = self.index_key(repo)?;
-        let found = self.io.wait(self.bucket.get("stat", &key, true))?;
-        Ok(self.bucket.index_stat(&found.meta))
+        self.begin_stat_index(repo)()
+    }
+
+    fn begin_stat_index<'a>(&'a self, repo: &'a str) -> Later<'a, Result<IndexStat, StorageError>> {
+        let key = match self.index_key(repo) {
+            Ok(key) => key,
+            Err(error) => return Box::new(|| Err(error)),
+        };
+        let bucket = Arc::clone(&self.bucket);
+        Box::new(self.io.begin(async move {
+            let found = bucket.get("stat", &key, true).await?;
+            Ok(bucket.index_stat(&found.meta))
+        }))
     }
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
@@ -326,8 +341,16 @@ impl Bucket {
                 StorageError::NotFound { what: self.named(key) }
             }
             Some(refusal) => self.failed(action, key, IoError::other(refusal.text)),
-            None => self.failed(action, key, IoError::other(crate::walk::chain(error))),
+            None => self.failed(action, key, IoError::other(reason(error))),
         }
+    }
+}
+
+/// An error without the library's words around it.
+fn reason(error: &object_store::Error) -> String {
+    match error {
+        object_store::Error::Generic { source, .. } => crate::walk::chain(source.as_ref()),
+        other => crate::walk::chain(other),
     }
 }
 

@@ -5,14 +5,14 @@ use crate::config::DriverParams;
 use crate::config::tree::Tree;
 use crate::gojson;
 
-/// Why a store cannot be opened with these parameters.
+/// Why a store cannot be opened with its parameters: which one, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
-    /// zot refuses them as well.
-    #[error("zot would refuse to start: {0}")]
+    /// zot would not start.
+    #[error("storageDriver.{0}")]
     Refused(String),
-    /// zot can, metactl cannot.
-    #[error("this metactl cannot use the store: {0}")]
+    /// zot could use the store, metactl cannot.
+    #[error("storageDriver.{0}")]
     Unsupported(String),
 }
 
@@ -55,7 +55,8 @@ impl<'a> Params<'a> {
             Some(Tree::Text(text)) => match text.as_str() {
                 "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
                 "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-                _ => Err(refused(key, format!("must be a boolean, not {text:?}"))),
+                // Not shown: it may be a secret in the wrong place.
+                _ => Err(refused(key, "must be a boolean")),
             },
             Some(other) => Err(refused(key, format!("must be a boolean, not {}", other.kind()))),
         }
@@ -95,12 +96,19 @@ impl<'a> Params<'a> {
 
 /// A parameter that zot's driver refuses.
 pub(super) fn refused(key: &str, reason: impl AsRef<str>) -> ParamError {
-    ParamError::Refused(format!("storageDriver.{key} {}", reason.as_ref()))
+    ParamError::Refused(format!("{key} {}", reason.as_ref()))
 }
 
 /// A parameter that only metactl refuses.
 pub(super) fn unsupported(key: &str, reason: impl AsRef<str>) -> ParamError {
-    ParamError::Unsupported(format!("storageDriver.{key} {}", reason.as_ref()))
+    ParamError::Unsupported(format!("{key} {}", reason.as_ref()))
+}
+
+/// An HTTP address in the form in which it is sent, without a slash at its end; `None` if it is none, or has a query.
+pub(super) fn address(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    (plain && url.has_host()).then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// A double as Go's `%v` prints it: the shortest digits, in exponent form below 1e-4 and from 1e+06 on.
@@ -123,6 +131,24 @@ mod tests {
 
     fn params(key: &str, value: Tree) -> DriverParams {
         DriverParams::new(Map::from([(key.to_owned(), value)]))
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("http://127.0.0.1:9000", Some("http://127.0.0.1:9000")),
+            ("HTTPS://MinIO:443/s3/", Some("https://minio/s3")),
+            ("http://[::1]:9000/a b", Some("http://[::1]:9000/a%20b")),
+            ("http://bucket.127.0.0.1", None),
+            ("http://", None),
+            ("http://a b", None),
+            ("ftp://h", None),
+            ("https://h?sig=x", None),
+            ("h:9000", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text).as_deref(), want, "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,195 @@
+//! What is in memory between storage and metaDB, bounded by bytes: repos being read, and repos waiting for their commit.
+//!
+//! Readers say what they are about to hold and wait while there is no room. Nobody waits for ever: as soon as a reader
+//! waits, the writer commits what there is, and while the writer has nothing, the repo that was begun first may go beyond
+//! the limit. So no more than one repo does; it must be in memory whole, because it is committed whole.
+
+use crate::cancel::Cancel;
+use crate::storage::StorageError;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a reader that waits for room looks whether it should stop.
+const NAP: Duration = Duration::from_millis(50);
+
+/// The room that all repos in flight share.
+pub(super) struct Memory {
+    limit: usize,
+    cancel: Cancel,
+    state: Mutex<State>,
+    /// Told when bytes are let go of.
+    room: Condvar,
+    /// Told when there is something to commit.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    held: usize,
+    begun: u64,
+    /// Repos being read, by the order in which they were begun.
+    reading: BTreeSet<u64>,
+    /// Repos read and not yet committed, and their bytes.
+    handed: usize,
+    ready: usize,
+    readers: usize,
+    waiting: usize,
+    closed: bool,
+}
+
+impl State {
+    fn has_room(&self, bytes: usize, limit: usize, repo: u64) -> bool {
+        self.held.saturating_add(bytes) <= limit || (self.handed == 0 && self.reading.first() == Some(&repo))
+    }
+}
+
+impl Memory {
+    pub(super) fn new(limit: usize, cancel: &Cancel) -> Self {
+        Self { limit, cancel: cancel.clone(), state: Mutex::default(), room: Condvar::new(), work: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Count a reader until the result is dropped.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        self.lock().readers += 1;
+        Reader(self)
+    }
+
+    /// Begin with a repo.
+    pub(super) fn begin(&self) -> Share<'_> {
+        let mut state = self.lock();
+        let repo = state.begun;
+        state.begun += 1;
+        state.reading.insert(repo);
+        Share { memory: self, repo, bytes: AtomicUsize::new(0), handed: false }
+    }
+
+    /// Wait until `enough` bytes are ready, or some and readers wait for room, or until `deadline`. `false` means that
+    /// all readers are gone: what is ready now is all there will be.
+    pub(super) fn wait(&self, enough: usize, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.readers == 0 {
+                return false;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ready >= enough || (state.handed > 0 && state.waiting > 0) || left.is_zero() {
+                return true;
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The one who commits. When the result is dropped, readers have nobody to read for.
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer(self)
+    }
+
+    /// Whether readers should end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed || self.cancel.is_cancelled()
+    }
+}
+
+/// A reader thread.
+pub(super) struct Reader<'m>(&'m Memory);
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.0.lock().readers -= 1;
+        self.0.work.notify_one();
+    }
+}
+
+/// The writer, for its readers.
+pub(super) struct Writer<'m>(&'m Memory);
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.room.notify_all();
+    }
+}
+
+/// What one repo holds; dropping it lets go of all of it.
+pub(super) struct Share<'m> {
+    memory: &'m Memory,
+    repo: u64,
+    bytes: AtomicUsize,
+    handed: bool,
+}
+
+impl Share<'_> {
+    /// Hold `bytes` more, as soon as there is room.
+    ///
+    /// # Errors
+    /// [`StorageError::Cancelled`] if the walk ends before.
+    pub(super) fn grow(&self, bytes: usize) -> Result<(), StorageError> {
+        let memory = self.memory;
+        let mut state = memory.lock();
+        while !state.has_room(bytes, memory.limit, self.repo) {
+            if state.closed || memory.cancel.is_cancelled() {
+                return Err(StorageError::Cancelled);
+            }
+            state.waiting += 1;
+            memory.work.notify_one();
+            state = memory.room.wait_timeout(state, NAP).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
+        }
+        state.held += bytes;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was held as `before` turned out to be `after`.
+    pub(super) fn settle(&self, before: usize, after: usize) {
+        let mut state = self.memory.lock();
+        state.held = state.held + after - before;
+        self.bytes.fetch_add(after, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        self.memory.tell_waiting(&state);
+    }
+
+    /// The repo is read; now it waits for its commit.
+    pub(super) fn hand_over(&mut self) {
+        let mut state = self.memory.lock();
+        state.reading.remove(&self.repo);
+        state.handed += 1;
+        state.ready += self.bytes();
+        self.handed = true;
+        self.memory.work.notify_one();
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Memory {
+    fn tell_waiting(&self, state: &State) {
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let mut state = self.memory.lock();
+        let bytes = self.bytes();
+        state.held -= bytes;
+        if self.handed {
+            state.handed -= 1;
+            state.ready -= bytes;
+        } else {
+            state.reading.remove(&self.repo);
+        }
+        self.memory.tell_waiting(&state);
+    }
+}
