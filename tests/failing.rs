@@ -3,7 +3,11 @@
 //!
 //! strace injects the failures, so nothing of the program is replaced. `tests/crash.rs` looks at what a crash leaves on the
 //! disk, `tests/bolt_faults.rs` at single commits; docs/faults.md sums up all of them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed; one prints what came of faults"
+)]
 
 mod support;
 

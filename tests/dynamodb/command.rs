@@ -2,7 +2,7 @@
 
 use super::{P, Stage, error};
 use crate::support::command::{Ran, Sandbox, metactl, push, run};
-use crate::support::dynamodb::{KEYS, url};
+use crate::support::dynamodb::url;
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,6 +10,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+
+/// Credentials in the environment, and nothing that leads out of the machine.
+const KEYS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT"),
+    ("AWS_SECRET_ACCESS_KEY", "aws-Secret"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+];
 
 /// A registry whose zot, if there were one, would listen at a free port.
 struct Registry {
@@ -349,4 +356,19 @@ fn throttling_is_shown() {
     let ran = registry.run(&["walk", "--create-tables"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("DynamoDB: throttled 1 times, "), "{ran:?}");
+}
+
+#[test]
+fn a_repo_near_the_limit_is_warned_of() {
+    let registry = Registry::new();
+    super::limits::wide(&registry.sandbox.root, "large", 2500, 1);
+    super::limits::wide(&registry.sandbox.root, "larger", 3500, 1);
+    let ran = registry.run(&["walk", "--create-tables"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let warned = ran.stderr.lines().find(|line| line.contains(" warning: large: "));
+    assert!(
+        warned.is_some_and(|line| line.contains("RepoMeta item takes 35") && line.contains("2500 tags")),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("larger") && ran.stdout.contains("3500 tags"), "{ran:?}");
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::Command;
 
 /// Names of zot's buckets; in BoltDB `RepoLastUpdated` lies inside `RepoBlobsMeta`.
 pub const BUCKETS: [&str; 7] =
@@ -98,15 +97,19 @@ impl Driver<'_> {
                 let prefix = prefix(setup.tag, root);
                 storage["cacheDriver"] = json!({"name": "redis", "url": setup.admin, "keyprefix": prefix});
             }
-            // Which zot refuses beside a local store; commands have to name it, see `point`.
-            Self::DynamoDb(_) => {}
+            Self::DynamoDb(server) => {
+                storage["remoteCache"] = json!(true);
+                storage["cacheDriver"] = server.parameters(&prefix("", root));
+            }
         }
     }
 
-    /// Make a command find it where the config of a local store cannot name it.
-    pub fn point(self, root: &Path, command: &mut Command) {
+    /// Options and environment of a command that the config alone does not lead there: zot refuses DynamoDB beside local
+    /// storage.
+    pub fn direct(self, root: &Path, command: &mut std::process::Command) {
         if let Self::DynamoDb(server) = self {
-            command.args(["--metadb", &server.url(&prefix("", root))]).envs(super::dynamodb::KEYS);
+            command.args(["--metadb", &server.url(&prefix("", root))]);
+            command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "aws-Secret");
         }
     }
 

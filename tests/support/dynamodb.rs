@@ -13,13 +13,6 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Credentials in the environment, and nothing that leads out of the machine.
-pub const KEYS: [(&str, &str); 3] = [
-    ("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT"),
-    ("AWS_SECRET_ACCESS_KEY", "aws-Secret"),
-    ("AWS_EC2_METADATA_DISABLED", "true"),
-];
-
 /// Tables of zot's example config after its prefix, and the buckets whose records they hold under which attribute.
 const TABLES: [(&str, &[(&str, &str)]); 6] = [
     ("Version", &[("Version", "Version")]),
@@ -84,14 +77,14 @@ impl Server {
         self.front.as_ref().map(Proxy::fates).unwrap_or_default()
     }
 
+    /// What `--metadb` takes for the metaDB under a prefix.
+    pub fn url(&self, prefix: &str) -> String {
+        url(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
+    }
+
     /// The place under a prefix, whose tables a writer creates.
     pub fn place(&self, prefix: &str) -> Place {
         place(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
-    }
-
-    /// What `--metadb` takes for the place under a prefix.
-    pub fn url(&self, prefix: &str) -> String {
-        url(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
     }
 
     /// `cacheDriver` of a config that names the place.
@@ -200,15 +193,17 @@ impl Server {
     /// Make the tables under a prefix hold `content` and nothing else.
     pub fn restore(&self, prefix: &str, content: &Raw) {
         for (table, _) in TABLES {
-            let request = json!({"TableName": format!("{prefix}{table}")});
-            let _ = self.db.delete_table(serde_json::from_value(request).unwrap());
+            let table = json!({"TableName": format!("{prefix}{table}")});
+            // It may not be there yet.
+            let _ = self.db.delete_table(serde_json::from_value(table).unwrap());
         }
         self.create_tables(prefix);
         for (table, buckets) in TABLES {
             let mut items: BTreeMap<String, Value> = BTreeMap::new();
             for (bucket, attribute) in buckets {
                 for (key, record) in content.bucket(bucket) {
-                    let text = || String::from_utf8(record.clone()).unwrap();
+                    // There is no other text there.
+                    let text = || String::from_utf8_lossy(&record).into_owned();
                     let value = match *bucket {
                         "Version" | "UserAPIKeys" => json!({"S": text()}),
                         "UserData" => user(&record),
