@@ -471,15 +471,15 @@ impl Walk<'_> {
             self.progress.reading(repo);
             let share = memory.begin();
             // Captured before the index is read, so that a later change is always newer.
-            let index_read = Time::from(self.stores.route(repo).now());
-            let now = Time::from(jiff::Timestamp::now());
+            let now = jiff::Timestamp::now();
             let read = read_repo_within(&share, self.stores, repo, self.rules, self.jobs, self.cancel);
             match &read {
                 Err(ReadError::Storage(StorageError::Cancelled)) => return,
                 Err(_) => share.settle(share.bytes(), 0),
                 Ok(_) => {}
             }
-            let clock = Clock { index_read, now };
+            let index_read = self.stores.route(repo).in_store_time(now);
+            let clock = Clock { index_read: index_read.into(), now: now.into() };
             let look = Look::new(repo, self.stores);
             let item = Item { repo, read, clock, rules: self.rules, look, share: share.hand_over() };
             self.progress.repo_done(item.manifests(), item.bytes());
