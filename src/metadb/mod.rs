@@ -428,6 +428,11 @@ pub enum Outcome {
 
 /// Writing side of a metaDB.
 pub trait MetaDbWriter {
+    /// Bytes of records that are best written together: where a commit rewrites pages of a file, many.
+    fn batch_bytes(&self) -> usize {
+        32 << 20
+    }
+
     /// Reads through the writer's own handle, so that they see its writes.
     fn reader(&self) -> &dyn MetaDb;
 

@@ -30,6 +30,8 @@ pub struct JsonError {
 /// Cursor over one document.
 pub struct Parser<'a> {
     text: &'a [u8],
+    /// The text again if all of it is UTF-8, as it nearly always is: its parts need no check of their own then.
+    utf8: Option<&'a str>,
     at: usize,
     depth: usize,
 }
@@ -48,7 +50,7 @@ pub trait Decode: Default {
 /// # Errors
 /// Syntax errors, trailing data, a top level that is neither an object nor `null`, members of the wrong type.
 pub fn document<T: Decode>(text: &[u8]) -> Result<T, JsonError> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+    let mut parser = Parser { text, utf8: std::str::from_utf8(text).ok(), at: 0, depth: 0 };
     let mut value = T::default();
     value.decode(&mut parser)?;
     parser.space();
@@ -198,7 +200,7 @@ impl<'a> Parser<'a> {
             return Err(self.error("control character in a string"));
         }
         self.at = start + end + 1;
-        Ok(go_utf8(text))
+        Ok(self.utf8.and_then(|all| all.get(start..start + end)).map_or_else(|| go_utf8(text), Cow::Borrowed))
     }
 
     fn escaped_string(&mut self, start: usize) -> Result<String, JsonError> {

@@ -36,6 +36,15 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The image, if it is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageEntry> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Signature(_) => None,
+        }
+    }
+
     /// Memory that it takes, about, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {

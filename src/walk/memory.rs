@@ -156,15 +156,13 @@ impl Share<'_> {
     }
 
     /// The repo is read; now it waits for its commit.
-    pub(super) fn hand_over(mut self) -> Self {
+    pub(super) fn hand_over(&mut self) {
         let mut state = self.memory.lock();
         state.reading.remove(&self.repo);
         state.handed += 1;
         state.ready += self.bytes();
         self.handed = true;
         self.memory.work.notify_one();
-        drop(state);
-        self
     }
 
     /// Bytes held.

@@ -32,11 +32,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use work::{Due, Gone, Item, Look};
 
-/// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone.
+/// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone: room to read on while a
+/// batch is committed.
 const MEMORY: usize = 96 << 20;
-/// Bytes that are committed together: large enough that pages of the metaDB are rewritten rarely, small enough that the
-/// readers have as much again to go on meanwhile.
-const COMMIT_BYTES: usize = 32 << 20;
+/// Batches of blobs that one thread reads faster than several can share them.
+const FEW_BATCHES: usize = 4;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -266,9 +266,10 @@ impl Run<'_> {
         writer.write(&unreadable.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
         self.failed.extend(plan.unreadable.iter().map(|problem| (problem.repo.clone(), problem.clone())));
 
+        let mut new = plan.new.len();
         let mut due: Vec<String> = plan.new.into_iter().chain(plan.changed).collect();
         for _ in 0..ROUNDS {
-            self.round(writer, &due)?;
+            self.round(writer, &due, std::mem::take(&mut new))?;
             if walk.cancel.is_cancelled() {
                 return Err(WalkError::Cancelled);
             }
@@ -302,19 +303,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Read and record `due`, readers in parallel, one writer.
-    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String]) -> Result<(), WalkError> {
+    /// Read and record `due`, of which the first `new` have no records; readers in parallel, one writer.
+    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String], new: usize) -> Result<(), WalkError> {
         let walk = self.walk;
         walk.progress.begin(Phase::Walk, due.len() as u64);
-        let next = AtomicUsize::new(0);
+        let queue = Queue { due, new, next: AtomicUsize::new(0) };
         let memory = Memory::new(MEMORY, walk.cancel);
         let result = std::thread::scope(|threads| {
             let (sender, receiver) = channel();
             for _ in 0..walk.stores.readers(walk.jobs).clamp(1, due.len().max(1)) {
-                let (sender, next, memory, counted) = (sender.clone(), &next, &memory, memory.reader());
+                let (sender, queue, memory, counted) = (sender.clone(), &queue, &memory, memory.reader());
                 threads.spawn(move || {
                     let _counted = counted;
-                    walk.read(due, next, memory, &sender);
+                    walk.read(queue, memory, &sender);
                 });
             }
             // Whatever ends the commits ends the readers.
@@ -332,12 +333,13 @@ impl Run<'_> {
         memory: &Memory,
         ready: &Receiver<Item<'i>>,
     ) -> Result<(), WalkError> {
+        let enough = writer.batch_bytes();
         let mut last_commit = Instant::now();
         loop {
-            let more = memory.wait(COMMIT_BYTES, last_commit + COMMIT_INTERVAL);
+            let more = memory.wait(enough, last_commit + COMMIT_INTERVAL);
             let mut bytes = 0;
             let mut batch: Vec<Item<'i>> = Vec::new();
-            while bytes < COMMIT_BYTES
+            while bytes < enough
                 && let Ok(item) = ready.try_recv()
             {
                 bytes += item.share.bytes();
@@ -461,10 +463,26 @@ impl Run<'_> {
     }
 }
 
+/// The repos of one round.
+struct Queue<'a> {
+    due: &'a [String],
+    /// How many of them, from the first, have no records.
+    new: usize,
+    next: AtomicUsize,
+}
+
+impl<'a> Queue<'a> {
+    fn take(&self) -> Option<(usize, &'a str)> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        Some((at, self.due.get(at)?))
+    }
+}
+
 impl Walk<'_> {
     /// A reader thread: takes the next repo until there is none.
-    fn read<'r>(&'r self, due: &'r [String], next: &AtomicUsize, memory: &'r Memory, sender: &Sender<Item<'r>>) {
-        while let Some(repo) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
+    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, sender: &Sender<Item<'r>>) {
+        let readers = self.stores.readers(self.jobs);
+        while let Some((at, repo)) = queue.take() {
             if memory.is_closed() {
                 return;
             }
@@ -472,7 +490,10 @@ impl Walk<'_> {
             let share = memory.begin();
             // Captured before the index is read, so that a later change is always newer.
             let now = jiff::Timestamp::now();
-            let read = read_repo_within(&share, self.stores, repo, self.rules, self.jobs, self.cancel);
+            // As long as there are repos enough for all readers, only a huge one gains by more threads.
+            let alone = queue.due.len() - at > readers;
+            let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
+            let read = read_repo_within(&share, self.stores, repo, self.rules, jobs, self.cancel);
             match &read {
                 Err(ReadError::Storage(StorageError::Cancelled)) => return,
                 Err(_) => share.settle(share.bytes(), 0),
@@ -480,10 +501,9 @@ impl Walk<'_> {
             }
             let index_read = self.stores.route(repo).in_store_time(now);
             let clock = Clock { index_read: index_read.into(), now: now.into() };
-            let look = Look::new(repo, self.stores);
-            let item = Item { repo, read, clock, rules: self.rules, look, share: share.hand_over() };
+            let item = Item::new(self, repo, read, clock, share, at < queue.new);
             self.progress.repo_done(item.manifests(), item.bytes());
-            if sender.send(item).is_err() {
+            if sender.send(item.hand_over()).is_err() {
                 return;
             }
         }

@@ -115,16 +115,16 @@ pub fn read_repo(
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
     let memory = Memory::new(usize::MAX, cancel);
-    read_repo_within(&memory.begin(), store, repo, rules, jobs, cancel)
+    read_repo_within(&memory.begin(), store, repo, rules, |_| jobs, cancel)
 }
 
-/// As [`read_repo`], holding no more than `share` has room for.
+/// As [`read_repo`], holding no more than `share` has room for. `jobs` tells the threads by the number of batches.
 pub(super) fn read_repo_within(
     share: &Share<'_>,
     store: &dyn ImageStore,
     repo: &str,
     rules: Rules,
-    jobs: usize,
+    jobs: impl FnOnce(usize) -> usize,
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
     let (index, document, length) = read_index(share, store, repo, cancel)?;
@@ -148,7 +148,7 @@ pub(super) fn read_repo_within(
         bytes: length,
     };
     let batches = runs(&listed, |listed| announced(listed.size));
-    let read = super::parallel(&batches, jobs, |batch| {
+    let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
             return Err(StorageError::Cancelled.into());
         }
@@ -340,10 +340,10 @@ impl<'a> Reader<'a> {
         self.share.grow(announced)?;
         let configs = self.read_configs(&run)?;
         let mut weight = 0;
-        for item in run {
+        for (item, config) in run.into_iter().zip(configs) {
             let entry = match item {
                 Decoded::Index(image) => Entry::Image(image),
-                Decoded::Manifest(pending) => self.finish(*pending, &configs)?,
+                Decoded::Manifest(pending) => self.finish(*pending, config)?,
             };
             weight += entry.weight();
             self.out.entries.push(entry);
@@ -352,29 +352,40 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Configs of the run by digest, each read and decoded once.
-    fn read_configs(&mut self, run: &[Decoded<'_>]) -> Result<BTreeMap<String, oci::Image>, ReadError> {
-        let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
-        for pending in run.iter().filter_map(Decoded::with_config) {
-            wanted.entry(&pending.manifest.config.digest).or_insert(pending.digest);
+    /// The config of every manifest of the run that has one, each read and decoded once.
+    fn read_configs(&mut self, run: &[Decoded<'_>]) -> Result<Vec<oci::Image>, ReadError> {
+        let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, item) in run.iter().enumerate() {
+            if let Some(pending) = item.with_config() {
+                wanted.entry(&pending.manifest.config.digest).or_default().push(at);
+            }
         }
         let digests: Vec<&str> = wanted.keys().copied().collect();
         let blobs = self.store.read_blobs(self.repo, &digests);
-        let mut configs = BTreeMap::new();
-        for ((digest, manifest), blob) in wanted.into_iter().zip(blobs) {
-            let blob = blob.map_err(|source| part("config", digest, manifest, source))?;
+        let mut configs = Vec::new();
+        configs.resize_with(run.len(), oci::Image::default);
+        for ((digest, users), blob) in wanted.into_iter().zip(blobs) {
+            let manifest = || users.first().and_then(|at| run.get(*at)?.with_config()).map_or("", |first| first.digest);
+            let blob = blob.map_err(|source| part("config", digest, manifest(), source))?;
             self.out.bytes += blob.content.len() as u64;
-            let config = json::document(&blob.content).map_err(|source| ReadError::Document {
+            let mut config = json::document(&blob.content).map_err(|source| ReadError::Document {
                 what: "config",
                 digest: digest.to_owned(),
                 source,
             })?;
-            configs.insert(digest.to_owned(), config);
+            let mut users = users.iter().peekable();
+            while let Some(at) = users.next() {
+                let own = if users.peek().is_some() { oci::Image::clone(&config) } else { std::mem::take(&mut config) };
+                if let Some(slot) = configs.get_mut(*at) {
+                    *slot = own;
+                }
+            }
         }
         Ok(configs)
     }
 
-    fn finish(&mut self, pending: Pending<'_>, configs: &BTreeMap<String, oci::Image>) -> Result<Entry, ReadError> {
+    /// `config` is all-default if zot does not read it.
+    fn finish(&mut self, pending: Pending<'_>, config: oci::Image) -> Result<Entry, ReadError> {
         if let Some((kind, signed)) = signature::signed_by(pending.reference, &pending.manifest, self.rules) {
             return Ok(Entry::Signature(SignatureEntry {
                 reference: pending.reference.to_owned(),
@@ -385,10 +396,6 @@ impl<'a> Reader<'a> {
             }));
         }
         let Pending { reference, digest, size, pushed, manifest } = pending;
-        let config = match manifest.config.media_type.as_str() {
-            oci::CONFIG | oci::DOCKER_CONFIG => configs.get(&manifest.config.digest).cloned().unwrap_or_default(),
-            _ => oci::Image::default(),
-        };
         let source = Source { reference, digest, size, pushed };
         Ok(Entry::Image(Box::new(ImageEntry::from_manifest(&source, manifest, config))))
     }

@@ -1,14 +1,15 @@
 //! What a walk asks a metaDB to write: one [`RepoWork`] per repo.
 
+use super::Walk;
 use super::memory::Share;
 use super::read::{ReadError, RepoRead};
 use crate::metadb::{Refusal, RepoWork};
 use crate::oci::time::Time;
-use crate::records::fold::{Clock, Entry, Rules, fold};
+use crate::records::fold::{Clock, FoldError, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Another look at a repo's index before its records change.
@@ -41,20 +42,58 @@ impl<'a> Look<'a> {
 pub(super) struct Item<'a> {
     pub(super) repo: &'a str,
     pub(super) read: Result<RepoRead, ReadError>,
-    pub(super) clock: Clock,
-    pub(super) rules: Rules,
-    pub(super) look: Look<'a>,
     /// Of the memory in flight.
     pub(super) share: Share<'a>,
+    look: Look<'a>,
+    rules: Rules,
+    clock: Clock,
+    /// Positions of the images in `read`: the same digest can be listed under several tags.
+    images: Vec<usize>,
+    /// What becomes of a repo without records: nearly all the work of a first walk, done before it is the writer's turn.
+    first: Option<RepoChange>,
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// `new`: the repo had no records when the walk was planned.
+    pub(super) fn new(
+        walk: &Walk<'a>,
+        repo: &'a str,
+        read: Result<RepoRead, ReadError>,
+        clock: Clock,
+        share: Share<'a>,
+        new: bool,
+    ) -> Self {
+        let mut seen = HashSet::new();
+        let images = read.iter().flat_map(|read| read.entries.entries.iter().enumerate());
+        let images = images.filter(|(_, entry)| entry.image().is_some_and(|image| seen.insert(image.digest.as_str())));
+        let images = images.map(|(at, _)| at).collect();
+        let look = Look::new(repo, walk.stores);
+        let mut item = Self { repo, read, share, look, rules: walk.rules, clock, images, first: None };
+        if new && let Ok(read) = &item.read {
+            item.first = item.fold(read, &RepoState::default()).ok();
+            if let Some(RepoChange::Write { meta, blobs, .. }) = &item.first {
+                item.share.settle(0, [meta, blobs].into_iter().flatten().map(Vec::len).sum());
+            }
+        }
+        item
+    }
+
+    /// Ready for its commit.
+    pub(super) fn hand_over(mut self) -> Self {
+        self.share.hand_over();
+        self
+    }
+
     pub(super) fn manifests(&self) -> u64 {
         self.read.as_ref().map_or(0, |read| read.manifests)
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.read.as_ref().map_or(0, |read| read.bytes)
+    }
+
+    fn fold(&self, read: &RepoRead, prior: &RepoState) -> Result<RepoChange, FoldError> {
+        fold(self.repo, prior, &read.entries, self.clock, self.rules)
     }
 }
 
@@ -65,17 +104,8 @@ impl RepoWork for Item<'_> {
 
     fn images(&self) -> Vec<(&str, &[u8])> {
         let Ok(read) = &self.read else { return Vec::new() };
-        // The same digest can be listed under several tags.
-        let mut seen = BTreeSet::new();
-        let entries = read.entries.entries.iter();
-        entries
-            .filter_map(|entry| match entry {
-                Entry::Image(image) => Some(image),
-                Entry::Signature(_) => None,
-            })
-            .filter(|image| seen.insert(image.digest.as_str()))
-            .map(|image| (image.digest.as_str(), image.meta.as_slice()))
-            .collect()
+        let image = |at: &usize| read.entries.entries.get(*at)?.image();
+        self.images.iter().filter_map(image).map(|image| (image.digest.as_str(), image.meta.as_slice())).collect()
     }
 
     fn prepare(&self) {
@@ -89,8 +119,10 @@ impl RepoWork for Item<'_> {
         if self.look.answer().ok().as_ref() != Some(&read.index) {
             return Err(Refusal::Moved);
         }
-        fold(self.repo, prior, &read.entries, self.clock, self.rules)
-            .map_err(|error| Refusal::Unusable(error.to_string()))
+        match &self.first {
+            Some(first) if *prior == RepoState::default() => Ok(first.clone()),
+            _ => self.fold(read, prior).map_err(|error| Refusal::Unusable(error.to_string())),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const REPOS: usize = 64;
 /// Commands per round trip that ask for images.
 const READS_AT_ONCE: usize = 8;
 /// Image bytes that close a group.
-const GROUP_BYTES: usize = 8 << 20;
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Encoded commands per round trip.
 const BATCH_BYTES: usize = 4 << 20;
 /// Image records set by one command: it holds up everybody else's.

@@ -2,6 +2,7 @@
 
 use super::connect::{Link, Patience, Retry};
 use super::errors::Fault;
+use super::group::GROUP_BYTES;
 use super::options::RedisOptions;
 use super::reader::RedisMetaDb;
 use super::walk_lock::{self, WalkLock};
@@ -214,6 +215,10 @@ impl MetaDbWriter for RedisWriter {
             }
         };
         if answer == 1 { Ok(()) } else { Err(MetaDbError::StampChanged { location: self.db.location.clone() }) }
+    }
+
+    fn batch_bytes(&self) -> usize {
+        GROUP_BYTES
     }
 
     fn write(&mut self, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {
