@@ -227,8 +227,8 @@ impl ImageStore for Stores {
         self.route(repo).read_blobs(repo, digests)
     }
 
-    fn now(&self) -> Timestamp {
-        self.each().into_iter().map(|store| store.now()).min().unwrap_or_else(Timestamp::now)
+    fn in_store_time(&self, instant: Timestamp) -> Timestamp {
+        self.each().into_iter().map(|store| store.in_store_time(instant)).min().unwrap_or(instant)
     }
 }
 

@@ -261,7 +261,7 @@ impl Verify<'_> {
         let mut findings = Vec::new();
         for name in hidden.iter().filter(|name| self.concerns(name) && !listed.contains(**name)) {
             let finding = Finding::new(Id::RepoUnlistable).repo(name);
-            findings.push(finding.found("a part of its name ends in blobs, .sync or .uploads; push it under another"));
+            findings.push(finding.found("a part of its name ends in blobs, .sync or .uploads, or on S3 begins like another that does; push it anew"));
         }
         for name in known.iter().filter(|name| self.concerns(name)) {
             if !listed.contains(name.as_str()) && !hidden.contains(name.as_str()) {

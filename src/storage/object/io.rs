@@ -2,6 +2,7 @@
 //! object stores together.
 
 use super::super::StorageError;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
@@ -55,13 +56,22 @@ impl Io {
         move || self.wait(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
-    /// Run all futures at once; results in their order.
+    /// Run all futures, so many at once that requests never wait for work; results in their order.
+    ///
+    /// Not all at once: what waits long for its turn would go out with a signature that is no longer valid.
     pub(super) fn all<F>(&self, futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let begun: Vec<_> = futures.into_iter().map(|future| self.begin(future)).collect();
-        begun.into_iter().map(|result| result()).collect()
+        let mut futures = futures.into_iter();
+        let mut begun: VecDeque<_> =
+            futures.by_ref().take(2 * self.concurrency).map(|future| self.begin(future)).collect();
+        let mut results = Vec::new();
+        while let Some(result) = begun.pop_front() {
+            results.push(result());
+            begun.extend(futures.next().map(|future| self.begin(future)));
+        }
+        results
     }
 }

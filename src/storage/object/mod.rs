@@ -245,8 +245,8 @@ impl ImageStore for ObjectStore {
         })
     }
 
-    fn now(&self) -> Timestamp {
-        self.bucket.clock.now()
+    fn in_store_time(&self, instant: Timestamp) -> Timestamp {
+        self.bucket.clock.at(instant)
     }
 }
 
