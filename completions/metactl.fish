@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_metactl_global_optspecs
-    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= lock-timeout= rate= timeout= yes state= no-state h/help V/version
+    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= io-concurrency= lock-timeout= rate= timeout= yes state= no-state h/help V/version
 end
 
 function __fish_metactl_needs_command
@@ -48,6 +48,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_needs_command" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_needs_command" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -89,6 +90,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -126,6 +128,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -161,6 +164,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -196,6 +200,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -232,6 +237,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -275,6 +281,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -312,6 +319,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -347,6 +355,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -381,6 +390,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l timeout -d 'Stop after this time, as if interrupted' -r
@@ -415,6 +425,7 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l timeout -d 'Stop after this time, as if interrupted' -r

@@ -4,6 +4,7 @@
 
 mod support;
 
+use metactl::verify::{Id, Severity};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,17 @@ fn readme_and_manual_quote_the_example_files() {
             let line = line.replace('\\', "");
             assert!(manual.contains(&line) || manual.contains(&line.replace('\'', "*(Aq")), "manual lacks {line}");
         }
+    }
+}
+
+#[test]
+fn readme_knows_every_finding_and_its_severity() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    for severity in Severity::ALL {
+        let row = readme.lines().find_map(|line| line.strip_prefix(&format!("| {} | ", severity.word()))).unwrap();
+        let told: BTreeSet<&str> = row.split('`').skip(1).step_by(2).collect();
+        let ids = Id::ALL.iter().filter(|id| id.severity() == severity).map(|id| id.text());
+        assert_eq!(told, ids.collect(), "{}", severity.word());
     }
 }
 

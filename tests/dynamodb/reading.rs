@@ -55,6 +55,30 @@ fn created_tables_are_zots() {
     assert_eq!(stage.server.dump(P).get("Version", "DBVersion"), Some(&b"V1"[..]));
 }
 
+/// A zot that starts at the same time creates them too, and a new table takes a while.
+#[test]
+fn a_table_that_somebody_else_creates_is_waited_for() {
+    let stage = Stage::new();
+    let looks = AtomicUsize::new(0);
+    stage.proxy.rule(move |request| {
+        if request.operation.as_deref() != Some("DescribeTable") || body(request)["TableName"] != REPOS {
+            return None;
+        }
+        match looks.fetch_add(1, Ordering::Relaxed) {
+            0 => Some(error(400, "ResourceNotFoundException")),
+            1 | 2 => {
+                let table = json!({"Table": {"TableName": REPOS, "TableStatus": "CREATING"}});
+                let reply = Reply::new(200, &table.to_string());
+                Some(Fate::Reply(reply.with("content-type", "application/x-amz-json-1.0")))
+            }
+            _ => None,
+        }
+    });
+    drop(stage.writer());
+    assert_eq!(stage.proxy.count("POST", "CreateTable"), 1);
+    assert!(stage.proxy.count("POST", "DescribeTable") > 10);
+}
+
 #[test]
 fn a_table_of_another_kind_is_no_metadb() {
     let stage = Stage::new();
