@@ -131,10 +131,9 @@ pub fn plan(
                 continue;
             }
         };
-        // A time from the future says nothing: some clock is or was wrong, and storage may have changed since. zot would
-        // believe it; reading once too often sets it right.
-        let seen = last_updated.get(repo).copied().filter(|seen| *seen <= at).unwrap_or(Time::ZERO);
-        // zot's rule, to the nanosecond: strictly older than its records means unchanged.
+        let seen = last_updated.get(repo).copied().unwrap_or(Time::ZERO);
+        // zot's rule, to the nanosecond, and even for times from the future: strictly older than its records means
+        // unchanged. What that hides, verify finds and --force mends.
         if !scope.force && !seen.is_zero() && Time::from(index.mtime) < seen {
             plan.unchanged.push((repo.to_owned(), index));
         } else if known.contains(repo) {
