@@ -53,7 +53,7 @@ _metactl() {
 
     case "${cmd}" in
         metactl)
-            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
+            opts="-q -v -h -V --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help --version stamp walk verify config completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -127,7 +127,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -147,7 +155,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__completions)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -221,7 +229,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -241,7 +257,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,7 +331,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -335,7 +359,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__config__subcmd__show)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -409,7 +433,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -429,7 +461,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__man)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -503,7 +535,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -523,7 +563,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help show write clear"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help show write clear"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -597,7 +637,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -617,7 +665,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__clear)
-            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -691,7 +739,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -711,7 +767,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__show)
-            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --check --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,7 +841,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -805,7 +869,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__stamp__subcmd__write)
-            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -879,7 +943,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -899,7 +971,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__verify)
-            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --quick --deep --repo --sample --full --limit --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -985,7 +1057,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1005,7 +1085,7 @@ _metactl() {
             return 0
             ;;
         metactl__subcmd__walk)
-            opts="-q -v -h --force --repo --dry-run --max-delete --prune --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --lock-timeout --timeout --yes --state --no-state --help"
+            opts="-q -v -h --force --repo --dry-run --max-delete --prune --online --create-tables --no-stamp --config --metadb --redis-ca-file --redis-cert-file --redis-key-file --dedupe-effective --release-tag --commit --zot-binary --zot-url --zot-ca-file --zot-auth-file --format --metrics-file --color --quiet --verbose --no-progress --log-format --jobs --io-concurrency --lock-timeout --rate --timeout --yes --state --no-state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1087,7 +1167,15 @@ _metactl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --io-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_metactl_global_optspecs
-    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= lock-timeout= timeout= yes state= no-state h/help V/version
+    string join \n config= metadb= redis-ca-file= redis-cert-file= redis-key-file= dedupe-effective= release-tag= commit= zot-binary= zot-url= zot-ca-file= zot-auth-file= format= metrics-file= color= q/quiet v/verbose no-progress log-format= jobs= io-concurrency= lock-timeout= rate= timeout= yes state= no-state h/help V/version
 end
 
 function __fish_metactl_needs_command
@@ -25,7 +25,7 @@ function __fish_metactl_using_subcommand
 end
 
 complete -c metactl -n "__fish_metactl_needs_command" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_needs_command" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -48,7 +48,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_needs_command" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_needs_command" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_needs_command" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -65,7 +67,7 @@ complete -c metactl -n "__fish_metactl_needs_command" -f -a "config" -d 'Look at
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c metactl -n "__fish_metactl_needs_command" -f -a "man" -d 'Write the manual pages into a directory'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -88,7 +90,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -101,7 +105,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_se
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -f -a "write" -d 'Store the expected stamp, so that zot skips its next walk'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -f -a "clear" -d 'Remove the stamp, so that zot walks at its next start'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -124,7 +128,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l check -d 'Exit 1 if the stamp is absent or stale'
@@ -135,7 +141,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -158,7 +164,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l force -d 'Do not check first that every repo is recorded'
@@ -169,7 +177,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -192,7 +200,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -204,7 +214,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_s
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l repo -d 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l max-delete -d 'Repos that may be deleted from the metaDB without a question [default: 10 or 10%, whichever is more; never all]' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand walk" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -227,12 +237,16 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l force -d 'Read every repo, whatever the stamp and the times say'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l dry-run -d 'Print what would be done, and change nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l prune -d 'Also remove image records that no repo reaches'
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l online -d 'Walk a DynamoDB metaDB even though a zot answers that may be at work on it'
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l create-tables -d 'Create DynamoDB tables that are missing, as zot does'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l no-stamp -d 'Do not write the stamp, even after a complete walk'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -s v -l verbose -d 'Print more: -v what is done, -vv details'
@@ -244,7 +258,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand verify" -l repo -d 'Only
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l sample -d 'Read this share of the unchanged repos too, those verified longest ago first' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l limit -d 'Rows of the table [default: all]' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand verify" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -267,7 +281,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l quick -d 'Compare listings, times, tags and digests only'
@@ -280,7 +296,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand verify" -l yes -d 'Answe
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -303,7 +319,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -314,7 +332,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_s
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -f -a "show" -d 'Print the effective storage config (secrets redacted), the stores, the metaDB and the fingerprints'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -337,7 +355,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -347,7 +367,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand completions" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -370,7 +390,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'
@@ -380,7 +402,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand completions" -l yes -d '
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l no-state -d 'Remember nothing'
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l config -d 'The registry\'s own configuration file' -r -F
-complete -c metactl -n "__fish_metactl_using_subcommand man" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH or a Redis URL' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-cert-file -d 'Client certificate (PEM) for a Redis metaDB with TLS' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l redis-key-file -d 'Key (PEM) of that certificate' -r -F
@@ -403,7 +425,9 @@ never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l jobs -d 'Threads that read storage [default: twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l timeout -d 'Stop after this time, as if interrupted' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l state -d 'File for what metactl remembers between runs' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand man" -s q -l quiet -d 'Print less: -q result and errors, -qq exit code only'

@@ -4,18 +4,22 @@
 mod support;
 
 use metactl::metadb::bolt::{Batch, OpenOptions, Writer};
+use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
 use metactl::metadb::redis::RedisOptions;
+use metactl::secret::Secret;
 use metactl::storage::cache::{BlobCache, CacheError, CacheSpec};
 use metactl::storage::local::LocalStore;
 use metactl::storage::{Blob, ImageStore as _, StorageError};
 use metactl::walk::chain;
+use serde_json::json;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::blob_cache::{dump_redis, fill_bolt, fill_redis};
+use support::blob_cache::{dump_redis, fill_bolt, fill_dynamodb, fill_redis};
 use support::bucket::Recorded;
+use support::proxy::{Fate, Proxy, Reply};
 use support::redis::Server;
 use support::setups;
 use support::store::{Repo, blob_path, sha256, write_at};
@@ -193,6 +197,51 @@ fn a_redis_that_cannot_be_reached_is_not_asked_again_at_once() {
         assert_eq!(chain(&cache.candidates(&[&digest(number)]).unwrap_err()), first);
     }
     assert_eq!(connections.load(Ordering::Relaxed), tried);
+}
+
+/// The table of a cache in DynamoDB at this port.
+fn dynamodb(port: u16, table: &str) -> Arc<dyn BlobCache> {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let given = [("name", "dynamodb"), ("endpoint", &endpoint), ("region", "us-east-1"), ("cachetablename", table)];
+    let given = given.map(|(key, value)| (key, setups::text(value)));
+    let options = DynamoDbBlobCacheOptions::from_params(&setups::params(&given)).unwrap();
+    CacheSpec::DynamoDb(Box::new(options.with_credentials("AKTEST", Secret::new("Secret".to_owned())))).open()
+}
+
+#[test]
+fn a_dynamodb_cache_knows_all_paths() {
+    let server = support::dynamodb::Server::start();
+    fill_dynamodb(&server, "Cache", &many());
+    let before = server.items("Cache");
+    let proxy = Proxy::start(server.port);
+    answers(&*dynamodb(proxy.port, "Cache"));
+    // A hundred digests in one request, and nothing but reading.
+    assert_eq!(proxy.requests().into_iter().collect::<Vec<_>>(), [(("POST".to_owned(), "BatchGetItem".to_owned()), 7)]);
+
+    let (whole, only) = (digest(1000), digest(1001));
+    let blob = |digest: &str| path("a", digest);
+    for item in [
+        json!({"Digest": {"S": whole}, "DuplicateBlobPath": {"SS": [blob(&whole)]}}),
+        json!({"Digest": {"S": only}, "OriginalBlobPath": {"S": blob(&only)}}),
+    ] {
+        let request = json!({"TableName": "Cache", "Item": item});
+        server.db.put_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+    // The same digest twice is one key in a request.
+    let found = dynamodb(proxy.port, "Cache").candidates(&[&whole, &only, &whole]).unwrap();
+    assert_eq!(found, [[blob(&whole)], [blob(&only)], [blob(&whole)]]);
+    assert_eq!(server.items("Cache").len(), before.len() + 2);
+
+    let text = chain(&dynamodb(server.port, "Other").candidates(&[&whole]).unwrap_err());
+    assert!(text.starts_with("cannot look into the blob cache ") && text.contains("Other"), "{text}");
+    assert!(server.table_names() == ["Cache"], "no table is created");
+
+    proxy.rule(|_| {
+        let denied = r#"{"__type":"x#AccessDeniedException","message":"no"}"#;
+        Some(Fate::Reply(Reply::new(400, denied).with("content-type", "application/x-amz-json-1.0")))
+    });
+    let text = chain(&dynamodb(proxy.port, "Cache").candidates(&[&whole]).unwrap_err());
+    assert!(text.contains("dynamodb:BatchGetItem on table Cache") && !setups::leaks(&text), "{text}");
 }
 
 // --- local stores ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
+#[allow(dead_code, reason = "only whole images are seeds")]
 mod identity_support;
 
 use identity_support::{CONTAINERS, Image};
@@ -32,7 +33,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn every_kept_input_runs_through() {
     for target in fuzz::TARGETS {
         let corpus = files(&path("fuzz/corpus").join(target.name));
-        assert!(!corpus.is_empty(), "{} has no inputs", target.name);
+        assert!(!corpus.is_empty(), "{} ({}) has no inputs", target.name, target.about);
         for input in corpus.iter().chain(&files(&path("fuzz/findings").join(target.name))) {
             let data = fs::read(input).unwrap();
             let run = std::panic::catch_unwind(|| fuzz::run(target.name, &data));

@@ -26,7 +26,7 @@ fn parameters_that_keep_zot_from_starting_are_refused_by_name() {
     for (driver, says) in [
         (with(s3(), "region", json!("mars-1")), "storage.storageDriver.region is none that zot's AWS library knows"),
         (with(s3(), "bucket", json!("")), "storage.storageDriver.bucket is missing"),
-        (with(s3(), "secure", json!("hunter22")), "storage.storageDriver.secure must be a boolean"),
+        (with(s3(), "secure", json!("maybe")), "storage.storageDriver.secure must be a boolean"),
         (with(s3(), "chunksize", json!(10_485_760)), "zot reads this number as 1: write it as a text, \"10485760\""),
         (with(s3(), "rootdirectory", json!("zot")), "storage.storageDriver.rootdirectory must be / or begin"),
         (with(s3(), "v4auth", json!(false)), "storage.storageDriver.v4auth must not be false on Amazon S3"),
@@ -102,6 +102,7 @@ fn files_that_are_named_must_be_usable() {
             Some(("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/adc.json")),
             "/nowhere/adc.json",
         ),
+        (json!({"name": "gcs", "bucket": "b"}), Some(("STORAGE_EMULATOR_HOST", "a b")), "STORAGE_EMULATOR_HOST"),
         (s3(), Some(("AWS_CA_BUNDLE", "/nowhere/ca.pem")), "AWS_CA_BUNDLE (/nowhere/ca.pem)"),
     ] {
         sandbox.configure(&json!({"storageDriver": driver}));

@@ -67,7 +67,11 @@ fn serve(client: &TcpStream, answers: &[(&str, &str)], seen: &Mutex<Vec<String>>
         };
         let body = told.map_or(listing, |(_, body)| body);
         seen.lock().unwrap().push(head);
-        let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        // The instance's metadata needs the second.
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n{body}",
+            body.len()
+        );
         let mut out = client;
         if out.write_all(reply.as_bytes()).is_err() {
             return;
@@ -196,6 +200,24 @@ fn s3_credentials_come_from_the_chain_in_zots_order() {
     // A profile in the config file alone is not found without that word.
     let environment = [wide, ("AWS_PROFILE", "more"), container];
     assert_eq!(signed(&server, &none, &environment).0, "AKCONTAINER");
+}
+
+#[test]
+fn what_a_broken_source_of_credentials_says_is_not_logged() {
+    let server = Server::start(&[("/container", r#"{"AccessKeyId": "AKBROKEN", "SecretAccessKey": "hunter22", "#)]);
+    let sandbox = Sandbox::new(|_| ());
+    let driver = json!({"name": "s3", "bucket": "b", "region": "us-east-1", "regionendpoint": server.url()});
+    sandbox.configure(&json!({"storageDriver": driver}));
+    for format in ["text", "json"] {
+        let mut command = sandbox.command(&["-vv", "--log-format", format, "walk", "--dry-run"]);
+        command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/container", server.url()));
+        let ran = run(&mut command);
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        assert!(ran.stderr.contains("no AWS credentials") && !ran.stderr.contains("Generic"), "{ran:?}");
+        for secret in ["AKBROKEN", "hunter22"] {
+            assert!(!ran.stderr.contains(secret) && !ran.stdout.contains(secret), "{ran:?}");
+        }
+    }
 }
 
 #[test]

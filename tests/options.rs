@@ -45,6 +45,7 @@ fn every_option_has_a_variable() {
     refused("METACTL_COLOR", "pink", "--color");
     refused("METACTL_LOG_FORMAT", "xml", "--log-format");
     refused("METACTL_JOBS", "0", "--jobs");
+    refused("METACTL_RATE", "0", "--rate");
     refused("METACTL_LOCK_TIMEOUT", "soon", "--lock-timeout");
     refused("METACTL_TIMEOUT", "soon", "--timeout");
     refused("METACTL_TIMEOUT", "0", "--timeout is over");

@@ -215,7 +215,7 @@ impl Stage<'_> {
             scope: &scope,
             rules: Rules::default(),
             jobs: 2,
-            prune: number % 2 == 0,
+            prune: number.is_multiple_of(2),
             stamp: Ok(&stamp),
             progress: &Silent,
             cancel: &cancel,

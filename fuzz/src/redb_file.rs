@@ -69,7 +69,7 @@ fn use_state(path: &Path) -> Result<(), metactl::state::StateError> {
     let (stamp, fingerprint) = ("v2.1.20|0123".to_owned(), "0123".to_owned());
     let _ = (state.stamp(&fingerprint), state.orphans(7), state.generation());
     let repos: Vec<_> = (0..40).map(|n| (format!("team/app{n}"), Some(memory.clone()))).collect();
-    state.update(&repos, true)?;
+    state.update(&repos)?;
     state.remember_stamp(&StampRecord { stamp, fingerprint, written_at: 1, config: serde_json::json!({"a": 1}) })?;
     state.remember_generation(7)?;
     state.remember_orphans(7, &["sha256:a", "sha256:b"])
@@ -81,9 +81,8 @@ fn read(path: &Path) -> Result<(), MetaDbError> {
     for name in db.repo_names()? {
         db.repo(&name)?;
     }
-    for kind in [Kind::ImageMeta, Kind::RepoMeta, Kind::RepoBlobs, Kind::RepoLastUpdated] {
-        db.checksums(kind, |key| key.len() as u128, 2)?;
-    }
+    db.image_digests(&mut |_| {})?;
+    let _ = db.checksums(Kind::ImageMeta, metactl::state::short, 1);
     db.users(&mut |_, _| {})
 }
 

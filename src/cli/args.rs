@@ -34,6 +34,7 @@ pub enum Command {
     #[command(after_help = EXIT_STATUS)]
     Walk(super::walk::WalkArgs),
     /// Find every disagreement between storage and metaDB; writes to neither
+    #[command(after_help = format!("{EXIT_STATUS}\n\nFor cron, systemd, Nagios, Prometheus and Kubernetes: man 7 {}", super::monitoring::PAGE))]
     Verify(super::verify::VerifyArgs),
     /// Look at the registry's configuration
     #[command(subcommand)]

@@ -8,6 +8,7 @@ use super::ui::{self, Ui};
 use clap::Subcommand;
 use metactl::config::{BlobCacheChoice, FieldSet, MetaDbChoice};
 use metactl::fingerprint::fingerprint;
+use metactl::storage::object::ObjectOptions;
 use serde_json::{Map, Value, json};
 
 /// `config …`
@@ -111,11 +112,11 @@ fn store_json(key: &str, store: &metactl::config::Store) -> Value {
     out.insert("driver".into(), driver.map_or("local", |driver| driver.name().unwrap_or("?")).into());
     let location = match driver {
         None => store.root_directory.clone(),
-        Some(driver) => {
+        Some(driver) => ObjectOptions::from_params(driver).map(|options| options.location()).unwrap_or_else(|_| {
             let part = |name| driver.text(name).unwrap_or_default();
             let container = if part("bucket").is_empty() { part("container") } else { part("bucket") };
             metactl::secret::redact_text(&format!("{container}{}", part("rootdirectory")))
-        }
+        }),
     };
     out.insert("location".into(), location.into());
     out.insert("dedupe".into(), store.dedupe.into());

@@ -8,7 +8,7 @@ use metactl::config::{
 };
 use metactl::fingerprint::{Fingerprint, fingerprint};
 use metactl::identity::{self, IdentityRequest, ResolvedIdentity, ServerRequest};
-use metactl::metadb::dynamodb::DynamoDbOptions;
+use metactl::metadb::dynamodb::{DynamoDbBlobCacheOptions, DynamoDbOptions};
 use metactl::metadb::redis::{RedisOptions, TlsFiles};
 use metactl::metadb::{MetaDb, MetaDbError, Place};
 use metactl::records::fold::Rules;
@@ -183,8 +183,9 @@ impl<'a> Context<'a> {
             BlobCacheChoice::None => None,
             BlobCacheChoice::Bolt { path } => Some(CacheSpec::Bolt(path)),
             BlobCacheChoice::Redis(params) => Some(CacheSpec::Redis(Box::new(self.redis_options(&params)?))),
-            BlobCacheChoice::DynamoDb(_) => {
-                return Err(Failure::unknown("storage-driver", "this metactl cannot look into a DynamoDB cache yet"));
+            BlobCacheChoice::DynamoDb(params) => {
+                let options = DynamoDbBlobCacheOptions::from_params(&params).map_err(refused)?;
+                Some(CacheSpec::DynamoDb(Box::new(options)))
             }
         };
         Ok(StoreSpec { route: route.map(str::to_owned), kind, cache })

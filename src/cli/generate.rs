@@ -2,6 +2,7 @@
 
 use super::args::Cli;
 use super::exit::{Exit, Failure};
+use super::monitoring;
 use super::ui::Ui;
 use clap::{Args, CommandFactory as _};
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub fn man(args: &ManArgs, ui: Ui) -> Result<Exit, Failure> {
     };
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), &args.directory).map_err(failed)?;
+    let monitoring = args.directory.join(monitoring::PAGE).with_extension("7");
+    std::fs::write(monitoring, monitoring::page()).map_err(failed)?;
     ui.notice(&format!("manual pages are in {}", args.directory.display()));
     Ok(Exit::Ok)
 }

@@ -24,13 +24,13 @@ pub fn install(cli: &Cli, ui: Ui) {
         (0, 1) => LevelFilter::DEBUG,
         (0, 2..) => LevelFilter::TRACE,
     };
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let json = cli.global.log_format == LogFormat::Json;
-    let own = Targets::new().with_target("metactl", level);
     let builder = tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(move || Lines { json });
     if json {
-        builder.json().flatten_event(true).with_target(false).finish().with(own).init();
+        builder.json().flatten_event(true).with_target(false).finish().with(ours).init();
     } else {
-        builder.event_format(Line { color: ui.color_err }).finish().with(own).init();
+        builder.event_format(Line { color: ui.color_err }).finish().with(ours).init();
     }
 }
 

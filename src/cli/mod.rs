@@ -11,6 +11,7 @@ mod generate;
 mod logs;
 mod memory;
 mod metrics;
+mod monitoring;
 mod online;
 mod render;
 mod signals;

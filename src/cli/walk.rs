@@ -234,20 +234,22 @@ impl Command<'_> {
     }
 
     fn walk(&self) -> Result<Exit, Failure> {
-        if !self.place_exists() {
-            // A metaDB is made only for a walk that can begin.
-            self.context.stores()?.list(self.cancel)?;
-        }
         online::allowed(self.place, self.context, self.args.online, self.ui)?;
+        let stores = self.context.stores()?;
+        let bars = self.bars();
+        let plan = |db: Option<&dyn MetaDb>| plan(&stores, db, &self.scope, self.global.jobs(), &bars, self.cancel);
+        // A metaDB is made only for a walk that can begin.
+        let without = if self.place_exists() { None } else { Some(plan(None)?) };
         let token = WriteToken::for_writing_command();
         let mut writer = self.place.open_writer(token, self.global.lock_timeout, self.cancel)?;
         let (stored, expected) = self.stamps(Some(writer.reader()))?;
         if let Some(stamp) = self.nothing_to_do(&stored, &expected) {
             return Ok(self.skipped(&stamp));
         }
-        let stores = self.context.stores()?;
-        let bars = self.bars();
-        let plan = plan(&stores, Some(writer.reader()), &self.scope, self.global.jobs(), &bars, self.cancel)?;
+        let plan = match without {
+            Some(plan) if writer.reader().repo_names()?.is_empty() => plan,
+            _ => plan(Some(writer.reader()))?,
+        };
         consent::deletions(&plan, self.args.max_delete.unwrap_or(MaxDelete::Default), self.global, self.cancel)?;
         let stamp = self.stamp_to_write(&expected);
         let walk = Walk {

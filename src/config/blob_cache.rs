@@ -3,7 +3,7 @@
 use super::driver::DriverParams;
 use super::metadb_choice::redis_location;
 use super::storage::Store;
-use crate::secret;
+use crate::metadb::dynamodb::location;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +49,8 @@ impl fmt::Display for BlobCacheChoice {
             Self::Bolt { path } => write!(f, "bolt:{}", path.display()),
             Self::Redis(params) => write!(f, "redis:{}", redis_location(params)),
             Self::DynamoDb(params) => {
-                let part = |key| secret::redact_text(params.text(key).unwrap_or("AWS"));
-                write!(f, "dynamodb:{} ({}), table {}", part("endpoint"), part("region"), part("cachetablename"))
+                let part = |key| params.text(key).unwrap_or("AWS");
+                write!(f, "dynamodb:{}", location(part("endpoint"), part("region"), part("cachetablename")))
             }
         }
     }

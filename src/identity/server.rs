@@ -88,7 +88,8 @@ pub fn answers(url: &str) -> bool {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host of a URL is this machine itself, which no proxy leads to.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

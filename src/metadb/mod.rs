@@ -5,11 +5,14 @@
 //! that change as one unit. How a driver protects the read-compute-write (an exclusive file lock, zot's own lock, a
 //! conditional write) stays behind [`MetaDbWriter::write`]; the caller's closure may be asked again with newer records.
 
+mod blob_cache;
 pub mod bolt;
 mod create;
 pub mod dynamodb;
 pub mod redb;
 pub mod redis;
+
+pub use blob_cache::Recorded;
 
 use crate::cancel::Cancel;
 use crate::checksum::Checksum;

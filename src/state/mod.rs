@@ -161,28 +161,35 @@ impl State {
         [self.registry.as_slice(), b"\0", name.as_bytes()].concat()
     }
 
-    /// Remember, or forget, what is known of repos. Not `durable` until a later call that is, or until the end.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn update(&self, repos: &[(String, Option<RepoMemory>)], durable: bool) -> Result<(), StateError> {
-        let run = || -> Result<(), redb::Error> {
+    /// Run one write transaction. Durable only when the file is closed: a run that breaks off loses what it learned, and
+    /// nothing else.
+    fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StateError> {
+        let run = || {
             let mut transaction = self.db.begin_write()?;
-            transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
-            {
-                let mut table = transaction.open_table(REPOS)?;
-                for (name, memory) in repos {
-                    let key = self.key(name);
-                    match memory {
-                        Some(memory) => drop(table.insert(key.as_slice(), memory.encode().as_slice())?),
-                        None => drop(table.remove(key.as_slice())?),
-                    }
-                }
-            }
+            transaction.set_durability(Durability::None)?;
+            change(&transaction)?;
             transaction.commit()?;
             Ok(())
         };
         run().map_err(|error| failure(&self.path, error))
+    }
+
+    /// Remember, or forget, what is known of repos.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn update(&self, repos: &[(String, Option<RepoMemory>)]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(REPOS)?;
+            for (name, memory) in repos {
+                let key = self.key(name);
+                match memory {
+                    Some(memory) => drop(table.insert(key.as_slice(), memory.encode().as_slice())?),
+                    None => drop(table.remove(key.as_slice())?),
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Names of the repos of this registry that something is remembered of.
@@ -215,13 +222,10 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn remember_generation(&self, generation: Checksum) -> Result<(), StateError> {
-        let run = || -> Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
+        self.write(|transaction| {
             transaction.open_table(GENERATIONS)?.insert(self.registry.as_slice(), generation)?;
-            transaction.commit()?;
             Ok(())
-        };
-        run().map_err(|error| failure(&self.path, error))
+        })
     }
 
     /// The orphans of this registry's metaDB, if they are remembered and the metaDB is still of that generation.
@@ -238,21 +242,16 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn remember_orphans(&self, generation: Checksum, orphans: &[&str]) -> Result<(), StateError> {
-        let run = || -> Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
-            {
-                let mut table = transaction.open_table(ORPHANS)?;
-                if orphans.iter().any(|digest| digest.contains(['\n', '\r'])) {
-                    table.remove(self.registry.as_slice())?;
-                } else {
-                    let value = [&generation.to_le_bytes(), orphans.join("\n").as_bytes()].concat();
-                    table.insert(self.registry.as_slice(), value.as_slice())?;
-                }
+        self.write(|transaction| {
+            let mut table = transaction.open_table(ORPHANS)?;
+            if orphans.iter().any(|digest| digest.contains(['\n', '\r'])) {
+                table.remove(self.registry.as_slice())?;
+            } else {
+                let value = [&generation.to_le_bytes(), orphans.join("\n").as_bytes()].concat();
+                table.insert(self.registry.as_slice(), value.as_slice())?;
             }
-            transaction.commit()?;
             Ok(())
-        };
-        run().map_err(|error| failure(&self.path, error))
+        })
     }
 
     /// Remember under which config a stamp was written.
@@ -260,26 +259,21 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn remember_stamp(&self, record: &StampRecord) -> Result<(), StateError> {
-        let run = || -> Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
-            {
-                let mut table = transaction.open_table(STAMPS)?;
-                table.insert(record.fingerprint.as_str(), record.encode().as_slice())?;
-                let mut known: Vec<(i64, String)> = Vec::new();
-                for entry in table.iter()? {
-                    let (key, value) = entry?;
-                    let at = StampRecord::decode(value.value()).map_or(i64::MIN, |record| record.written_at);
-                    known.push((at, key.value().to_owned()));
-                }
-                known.sort_unstable();
-                for (_, oldest) in known.iter().take(known.len().saturating_sub(STAMPS_KEPT)) {
-                    table.remove(oldest.as_str())?;
-                }
+        self.write(|transaction| {
+            let mut table = transaction.open_table(STAMPS)?;
+            table.insert(record.fingerprint.as_str(), record.encode().as_slice())?;
+            let mut known: Vec<(i64, String)> = Vec::new();
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                let at = StampRecord::decode(value.value()).map_or(i64::MIN, |record| record.written_at);
+                known.push((at, key.value().to_owned()));
             }
-            transaction.commit()?;
+            known.sort_unstable();
+            for (_, oldest) in known.iter().take(known.len().saturating_sub(STAMPS_KEPT)) {
+                table.remove(oldest.as_str())?;
+            }
             Ok(())
-        };
-        run().map_err(|error| failure(&self.path, error))
+        })
     }
 
     /// The stamp with this fingerprint, if it is remembered.

@@ -143,10 +143,12 @@ pub trait ImageStore: Send + Sync {
     /// [`MAX_DOCUMENT`] bytes is an error: this is for documents, never for layers. All results are in memory at once.
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>>;
 
-    /// Now, as far as times in this store go: whatever changes in it later gets a modification time that is not older.
+    /// An instant by this machine's clock as the store's times have it: whatever changed in the store later has a
+    /// modification time that is not older.
     ///
-    /// A store that keeps whole seconds gives a whole second, and one that has a clock of its own goes by that.
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
+    /// A store that keeps whole seconds gives a whole second, and one with a clock of its own goes by that, as far as it
+    /// is known from answers that came since.
+    fn in_store_time(&self, instant: Timestamp) -> Timestamp {
+        instant
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What it takes to open one store. Plain data, so that the config module stays apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoreSpec {
     /// Key of `subPaths` as configured (`/a`); `None` for the default store.
     pub route: Option<String>,
@@ -227,8 +227,8 @@ impl ImageStore for Stores {
         self.route(repo).read_blobs(repo, digests)
     }
 
-    fn now(&self) -> Timestamp {
-        self.each().into_iter().map(|store| store.now()).min().unwrap_or_else(Timestamp::now)
+    fn in_store_time(&self, instant: Timestamp) -> Timestamp {
+        self.each().into_iter().map(|store| store.in_store_time(instant)).min().unwrap_or(instant)
     }
 }
 

@@ -186,7 +186,13 @@ impl Verify<'_> {
             return Ok(());
         }
         report.findings.extend(self.stamp.findings());
-        let listing = match self.stores.list(self.cancel) {
+        // Each reads every directory of the store.
+        let (listing, unlistable) = std::thread::scope(|threads| {
+            let unlistable = threads.spawn(|| self.stores.list_unlistable(self.cancel));
+            let listing = self.stores.list(self.cancel);
+            (listing, unlistable.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let listing = match listing {
             Ok(listing) => listing,
             Err(StorageError::UnsupportedLayout { root, detail }) => {
                 report.findings.push(Finding::new(Id::LayoutUnknown).reference(&root).found(detail));
@@ -198,8 +204,7 @@ impl Verify<'_> {
         // Asked before any record is read, so that a later change has another one.
         let generation = self.db.generation()?.map(|generation| checksum(generation.as_bytes()));
         let known = self.db.repo_names()?;
-        let unlistable = self.stores.list_unlistable(self.cancel)?;
-        let elsewhere = self.elsewhere(&listing, &known, &unlistable);
+        let elsewhere = self.elsewhere(&listing, &known, &unlistable?);
         report.findings.extend(elsewhere);
 
         let stars = match self.depth {
@@ -256,7 +261,7 @@ impl Verify<'_> {
         let mut findings = Vec::new();
         for name in hidden.iter().filter(|name| self.concerns(name) && !listed.contains(**name)) {
             let finding = Finding::new(Id::RepoUnlistable).repo(name);
-            findings.push(finding.found("a part of its name ends in blobs, .sync or .uploads; push it under another"));
+            findings.push(finding.found("a part of its name ends in blobs, .sync or .uploads, or on S3 begins like another that does; push it anew"));
         }
         for name in known.iter().filter(|name| self.concerns(name)) {
             if !listed.contains(name.as_str()) && !hidden.contains(name.as_str()) {
@@ -295,7 +300,7 @@ impl Verify<'_> {
         };
         let next = AtomicUsize::new(0);
         std::thread::scope(|threads| {
-            for _ in 0..self.jobs.clamp(1, due.len().max(1)) {
+            for _ in 0..self.stores.readers(self.jobs).clamp(1, due.len().max(1)) {
                 threads.spawn(|| {
                     while let Some(name) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if self.cancel.is_cancelled() || lock(&shared.failed).is_some() {
@@ -308,7 +313,7 @@ impl Verify<'_> {
             }
         });
         self.progress.end();
-        shared.remember(true);
+        shared.remember();
         if let Some(error) = lock(&shared.failed).take() {
             return Err(error);
         }
@@ -380,7 +385,7 @@ impl Verify<'_> {
         let outcome = state.repo_names().and_then(|known| {
             let gone: Vec<(String, Option<RepoMemory>)> =
                 known.into_iter().filter(|name| !listed.contains(name.as_str())).map(|name| (name, None)).collect();
-            if gone.is_empty() { Ok(()) } else { state.update(&gone, true) }
+            if gone.is_empty() { Ok(()) } else { state.update(&gone) }
         });
         note(report, outcome);
     }
@@ -432,16 +437,16 @@ impl Shared<'_, '_> {
                 memories.len() >= REMEMBER_BATCH
             };
             if full {
-                self.remember(false);
+                self.remember();
             }
         }
     }
 
-    fn remember(&self, last: bool) {
+    fn remember(&self) {
         let Some(state) = self.verify.state else { return };
         let memories = std::mem::take(&mut *lock(&self.memories));
         if !memories.is_empty() {
-            note(&mut lock(&self.report), state.update(&memories, last));
+            note(&mut lock(&self.report), state.update(&memories));
         }
     }
 }

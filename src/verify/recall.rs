@@ -70,7 +70,9 @@ impl Recall<'_> {
         let (mut due, mut ask, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         let order = RandomState::new();
         let same = self.generation.is_some() && state.generation() == self.generation;
-        for (name, first) in names.iter().zip(parallel(names, verify.jobs, |name| self.first(state, name, same))) {
+        for (name, first) in
+            names.iter().zip(parallel(names, verify.stores.readers(verify.jobs), |name| self.first(state, name, same)))
+        {
             match first {
                 First::Changed => due.push(*name),
                 First::Unchanged(at) => unchanged.push((at, order.hash_one(name), *name)),

@@ -72,19 +72,20 @@ pub fn check(verify: &Verify<'_>, repo: &str, stars: Option<&HashMap<String, i32
     loop {
         looks += 1;
         let started = Timestamp::now();
-        let before = (verify.stores.stat_index(repo), records(verify, repo)?);
+        let before = (verify.stores.open_index(repo), records(verify, repo)?);
         let mut seen = look(verify, repo, &before, stars)?;
         // What was written just before may be written again without another time or size.
-        let settled = before.0.as_ref().is_ok_and(|stat| started.duration_since(stat.mtime) >= RESOLUTION);
+        let settled = before.0.as_ref().is_ok_and(|(stat, _)| started.duration_since(stat.mtime) >= RESOLUTION);
         seen.memory = seen.memory.filter(|_| settled && seen.findings.is_empty());
         if seen.findings.is_empty() || looks == LOOKS {
             return Ok(seen);
         }
         let recent = |stat: &IndexStat| Timestamp::now().duration_since(stat.mtime).abs() < RECENT;
         let again = match (&before.0, verify.stores.stat_index(repo)) {
-            (Ok(then), Ok(now)) => *then != now || looks == 1 && recent(&now),
-            (Err(_), Err(_)) => false,
-            _ => true,
+            (Ok((then, _)), Ok(now)) => *then != now || looks == 1 && recent(&now),
+            // What cannot be read was not just changed.
+            (Err(error), now) => matches!(error, StorageError::NotFound { .. }) && now.is_ok(),
+            (Ok(_), Err(_)) => true,
         } || records(verify, repo)? != before.1;
         if !again {
             return Ok(seen);
@@ -105,12 +106,12 @@ fn records(verify: &Verify<'_>, repo: &str) -> Result<Result<RepoState, String>,
     }
 }
 
-type Before = (Result<IndexStat, StorageError>, Result<RepoState, String>);
+type Before = (Result<(IndexStat, Vec<u8>), StorageError>, Result<RepoState, String>);
 
 fn look(
     verify: &Verify<'_>,
     repo: &str,
-    (stat, state): &Before,
+    (index, state): &Before,
     stars: Option<&HashMap<String, i32>>,
 ) -> Result<Seen, VerifyError> {
     let mut seen = Seen::default();
@@ -122,25 +123,18 @@ fn look(
             &RepoState::default()
         }
     };
-    let stat = match stat {
-        Ok(stat) => stat,
+    let (stat, text) = match index {
+        Ok(index) => index,
         Err(error) => {
             seen.findings.push(unreadable(chain(error)));
-            return Ok(seen);
-        }
-    };
-    let text = match verify.stores.read_index(repo) {
-        Ok(text) => text,
-        Err(error) => {
-            seen.findings.push(unreadable(chain(&error)));
             return Ok(seen);
         }
     };
     seen.bytes = text.len() as u64;
     let damaged = !seen.findings.is_empty();
     let stars = stars.map(|stars| stars.get(repo).copied().unwrap_or_default());
-    let look = Look { verify, repo, state, stat, text: &text, stars };
-    match source::listed(&text) {
+    let look = Look { verify, repo, state, stat, text, stars };
+    match source::listed(text) {
         Err(error) => seen.findings.push(unreadable(error.to_string())),
         Ok(listed) => {
             seen.readable = true;

@@ -490,8 +490,7 @@ impl Walk<'_> {
             self.progress.reading(repo);
             let share = memory.begin();
             // Captured before the index is read, so that a later change is always newer.
-            let index_read = Time::from(self.stores.route(repo).now());
-            let now = Time::from(jiff::Timestamp::now());
+            let now = jiff::Timestamp::now();
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let alone = queue.due.len() - at > readers;
             let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
@@ -501,7 +500,8 @@ impl Walk<'_> {
                 Err(_) => share.settle(share.bytes(), 0),
                 Ok(_) => {}
             }
-            let clock = Clock { index_read, now };
+            let index_read = self.stores.route(repo).in_store_time(now);
+            let clock = Clock { index_read: index_read.into(), now: now.into() };
             let item = Item::new(self, repo, read, clock, share, at < queue.new);
             self.progress.repo_done(item.manifests(), item.bytes());
             if sender.send(item.hand_over()).is_err() {

@@ -84,8 +84,9 @@ pub fn plan(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Plan, WalkError> {
-    let at = Time::from(stores.now());
+    let started = jiff::Timestamp::now();
     let listing = stores.list(cancel)?;
+    let at = Time::from(stores.in_store_time(started));
     let (known, last_updated) = match db {
         Some(db) => (db.repo_names()?, db.last_updated()?),
         None => (Vec::new(), BTreeMap::new()),

@@ -197,6 +197,10 @@ fn authority() -> u16 {
             let _ = reader.read(&mut rest);
             let body = match line.split(' ').nth(1).unwrap_or_default() {
                 "/container" => given("AKIDCONTAINER"),
+                path if path.starts_with("/federation/credentials") => json!({"roleCredentials": {
+                    "accessKeyId": "AKIDSSO", "secretAccessKey": "aws-Secret", "sessionToken": "token-Secret",
+                    "expiration": 4_070_908_800_000_u64}})
+                .to_string(),
                 "/latest/api/token" => "imds-token".to_owned(),
                 path if path.ends_with("/security-credentials/") => "role".to_owned(),
                 path if path.ends_with("/role") => given("AKIDINSTANCE"),
@@ -242,16 +246,26 @@ fn credentials_are_found_as_awss_tools_find_them_and_the_region_is_the_configs()
     );
     write(
         &home.join(".aws/config"),
-        &format!("[default]\nregion = us-west-2\n[profile made]\ncredential_process = cat {process}\n"),
+        &format!(
+            "[default]\nregion = us-west-2\n[profile made]\ncredential_process = cat {process}\n\
+             [profile single]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = zot\n\
+             [sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example.org/start\n"
+        ),
+    );
+    // SSO keeps its tokens by the hash of the session's name.
+    write(
+        &home.join(".aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json"),
+        r#"{"accessToken": "sso-Secret", "expiresAt": "2099-01-01T00:00:00Z"}"#,
     );
     let token = write(&home.join("token"), "web-Secret");
     let container = format!("http://127.0.0.1:{authority}/container");
     let at = format!("http://127.0.0.1:{authority}");
-    let cases: [(&str, &[(&str, &str)]); 7] = [
+    let cases: [(&str, &[(&str, &str)]); 8] = [
         ("AKIDENVIRONMENT", &[("HOME", home_text), KEYS[0], KEYS[1], ("AWS_REGION", "us-east-1")]),
         ("AKIDDEFAULT", &[("HOME", home_text)]),
         ("AKIDPROFILE", &[("HOME", home_text), ("AWS_PROFILE", "other")]),
         ("AKIDPROCESS", &[("HOME", home_text), ("AWS_PROFILE", "made"), ("PATH", "/usr/bin:/bin")]),
+        ("AKIDSSO", &[("HOME", home_text), ("AWS_PROFILE", "single"), ("AWS_ENDPOINT_URL_SSO", &at)]),
         ("AKIDCONTAINER", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &container)]),
         ("AKIDINSTANCE", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &at)]),
         (
@@ -342,4 +356,19 @@ fn throttling_is_shown() {
     let ran = registry.run(&["walk", "--create-tables"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("DynamoDB: throttled 1 times, "), "{ran:?}");
+}
+
+#[test]
+fn a_repo_near_the_limit_is_warned_of() {
+    let registry = Registry::new();
+    super::limits::wide(&registry.sandbox.root, "large", 2500, 1);
+    super::limits::wide(&registry.sandbox.root, "larger", 3500, 1);
+    let ran = registry.run(&["walk", "--create-tables"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let warned = ran.stderr.lines().find(|line| line.contains(" warning: large: "));
+    assert!(
+        warned.is_some_and(|line| line.contains("RepoMeta item takes 35") && line.contains("2500 tags")),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("larger") && ran.stdout.contains("3500 tags"), "{ran:?}");
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A repo of one image under many tags, with many layers.
-fn wide(root: &Path, name: &str, tags: usize, layers: usize) {
+pub fn wide(root: &Path, name: &str, tags: usize, layers: usize) {
     let mut repo = Repo::new(root, name, 1_700_000_000_000_000_000);
     let layers: Vec<Value> = (0..layers)
         .map(|number| json!({"mediaType": "x", "digest": format!("sha256:{number:064x}"), "size": number}))

@@ -4,7 +4,8 @@ use super::{BLOBS, IMAGES, P, REPOS, Stage, USERS, body, error, failed, read};
 use crate::support::dynamodb::options;
 use crate::support::proxy::{Fate, Reply};
 use crate::support::walk::open_writer;
-use metactl::metadb::{MetaDbError, Place};
+use metactl::checksum::checksum;
+use metactl::metadb::{Kind, MetaDbError, Place};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,6 +53,30 @@ fn created_tables_are_zots() {
         assert_eq!(found["TableStatus"], "ACTIVE");
     }
     assert_eq!(stage.server.dump(P).get("Version", "DBVersion"), Some(&b"V1"[..]));
+}
+
+/// A zot that starts at the same time creates them too, and a new table takes a while.
+#[test]
+fn a_table_that_somebody_else_creates_is_waited_for() {
+    let stage = Stage::new();
+    let looks = AtomicUsize::new(0);
+    stage.proxy.rule(move |request| {
+        if request.operation.as_deref() != Some("DescribeTable") || body(request)["TableName"] != REPOS {
+            return None;
+        }
+        match looks.fetch_add(1, Ordering::Relaxed) {
+            0 => Some(error(400, "ResourceNotFoundException")),
+            1 | 2 => {
+                let table = json!({"Table": {"TableName": REPOS, "TableStatus": "CREATING"}});
+                let reply = Reply::new(200, &table.to_string());
+                Some(Fate::Reply(reply.with("content-type", "application/x-amz-json-1.0")))
+            }
+            _ => None,
+        }
+    });
+    drop(stage.writer());
+    assert_eq!(stage.proxy.count("POST", "CreateTable"), 1);
+    assert!(stage.proxy.count("POST", "DescribeTable") > 10);
 }
 
 #[test]
@@ -188,7 +213,7 @@ fn all_reads_are_consistent() {
 }
 
 #[test]
-fn users_and_digests() {
+fn users_digests_and_checksums() {
     let stage = Stage::new();
     stage.server.put(
         USERS,
@@ -212,4 +237,57 @@ fn users_and_digests() {
     let mut digests = Vec::new();
     reader.image_digests(&mut |digest| digests.push(digest.to_owned())).unwrap();
     assert_eq!(digests, ["sha256:aa"]);
+    let sums = reader.checksums(Kind::ImageMeta, |digest| digest.len() as u128, 1).unwrap();
+    assert_eq!(sums, Some(vec![(9, checksum(b"record"))]));
+}
+
+/// zot's blob cache is a table of its own, with another key.
+#[test]
+fn the_blob_cache_knows_where_content_lies() {
+    use crate::support::setups::{params, text};
+    use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
+    use metactl::secret::Secret;
+    use metactl::storage::cache::CacheSpec;
+
+    let stage = Stage::bare();
+    let request = json!({
+        "TableName": "ZotBlobTable",
+        "KeySchema": [{"AttributeName": "Digest", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "Digest", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    stage.server.db.create_table(serde_json::from_value(request).unwrap()).unwrap();
+    let path = |repo: &str, number: u32| format!("zot/{repo}/blobs/sha256/{number:064x}");
+    for number in 0..120 {
+        let (b, a) = (format!("/{}", path("b", number)), format!("/{}", path("a", number)));
+        let item = json!({"Digest": {"S": format!("sha256:{number:064x}")}, "OriginalBlobPath": {"S": b},
+            "DuplicateBlobPath": {"SS": [a, b]}});
+        let request = json!({"TableName": "ZotBlobTable", "Item": item});
+        stage.server.db.put_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+    let cache = |table: &str| {
+        let params = params(&[
+            ("endpoint", text(&stage.proxy.url())),
+            ("region", text("eu-west-1")),
+            ("cachetablename", text(table)),
+        ]);
+        let options = DynamoDbBlobCacheOptions::from_params(&params).unwrap();
+        CacheSpec::DynamoDb(Box::new(options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret")))).open()
+    };
+    // In another order, some of them twice, some unknown.
+    let asked: Vec<u32> = (0..130).rev().chain(0..3).collect();
+    let digests: Vec<String> = asked.iter().map(|number| format!("sha256:{number:064x}")).collect();
+    let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+    let found = cache("ZotBlobTable").candidates(&digests).unwrap();
+    assert_eq!(found.len(), 133);
+    for (number, found) in asked.into_iter().zip(found) {
+        let known = if number < 120 { vec![path("b", number), path("a", number)] } else { Vec::new() };
+        assert_eq!(found, known);
+    }
+    assert_eq!(stage.proxy.count("POST", "BatchGetItem"), 2);
+    assert_eq!(stage.proxy.requests().len(), 1, "nothing else is asked: {:?}", stage.proxy.requests());
+    let error = cache("Other").candidates(&digests[..1]).unwrap_err();
+    assert!(metactl::walk::chain(&error).contains("lacks tables: Other"), "{error:?}");
+    let without = DynamoDbBlobCacheOptions::from_params(&params(&[("region", text("r"))])).unwrap_err();
+    assert!(without.contains("cachetablename"), "{without}");
 }

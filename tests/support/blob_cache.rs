@@ -1,7 +1,9 @@
 //! zot's blob caches, filled as zot fills them and read raw.
 
 use super::bucket::Recorded;
+use super::dynamodb::Server;
 use metactl::metadb::bolt::{Batch, OpenOptions, Writer};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,6 +32,24 @@ pub fn fill_redis(connection: &mut redis::Connection, prefix: &str, recorded: &R
         pipeline.sadd(format!("{prefix}:blobs:duplicates:{digest}"), paths).ignore();
     }
     pipeline.exec(connection).unwrap();
+}
+
+/// The same in a new table in DynamoDB.
+pub fn fill_dynamodb(server: &Server, table: &str, recorded: &Recorded) {
+    let request = json!({
+        "TableName": table,
+        "KeySchema": [{"AttributeName": "Digest", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "Digest", "AttributeType": "S"}],
+        "ProvisionedThroughput": {"ReadCapacityUnits": 10, "WriteCapacityUnits": 5},
+    });
+    server.db.create_table(serde_json::from_value(request).unwrap()).unwrap();
+    for (digest, paths) in recorded {
+        let item = json!({
+            "Digest": {"S": digest}, "OriginalBlobPath": {"S": paths[0]}, "DuplicateBlobPath": {"SS": paths},
+        });
+        let request = json!({"TableName": table, "Item": item});
+        server.db.put_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
 }
 
 /// Every key of the server, hashes and sets, with its content.

@@ -444,9 +444,13 @@ impl Bucket<'_> {
     }
 
     /// Give every local file the time of its object, so that a walk of either records the same; a blob that is a
-    /// placeholder in the bucket gets the time of the copy that has the content.
+    /// placeholder in the bucket gets the time of the copy that has the content. Waits until all these seconds are over:
+    /// what is walked in the second of its change is due again.
     pub fn date_like_objects(&self, root: &Path, recorded: &Recorded) {
         let objects = self.objects();
+        let last = objects.values().map(|(_, seconds)| *seconds).max().unwrap_or_default();
+        let over = SystemTime::UNIX_EPOCH + Duration::from_secs(last + 1);
+        eventually("the second of the last change is over", || SystemTime::now() > over);
         for (path, file) in files(root) {
             let original = digest_of(&path).and_then(|digest| recorded.get(&digest)?.first());
             let key = match original {

@@ -104,6 +104,15 @@ impl Driver<'_> {
         }
     }
 
+    /// Options and environment of a command that the config alone does not lead there: zot refuses DynamoDB beside local
+    /// storage.
+    pub fn direct(self, root: &Path, command: &mut std::process::Command) {
+        if let Self::DynamoDb(server) = self {
+            command.args(["--metadb", &server.url(&prefix("", root))]);
+            command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "aws-Secret");
+        }
+    }
+
     /// Everything in the metaDB at `root`; nothing if there is none.
     pub fn dump(self, root: &Path) -> Raw {
         if let Self::Redis(setup) = self {

@@ -77,6 +77,11 @@ impl Server {
         self.front.as_ref().map(Proxy::fates).unwrap_or_default()
     }
 
+    /// What `--metadb` takes for the metaDB under a prefix.
+    pub fn url(&self, prefix: &str) -> String {
+        url(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
+    }
+
     /// The place under a prefix, whose tables a writer creates.
     pub fn place(&self, prefix: &str) -> Place {
         place(self.front.as_ref().map_or(self.port, |front| front.port), prefix)
@@ -185,14 +190,20 @@ impl Server {
         raw
     }
 
-    /// Make the tables under a prefix hold `content`.
+    /// Make the tables under a prefix hold `content` and nothing else.
     pub fn restore(&self, prefix: &str, content: &Raw) {
+        for (table, _) in TABLES {
+            let table = json!({"TableName": format!("{prefix}{table}")});
+            // It may not be there yet.
+            let _ = self.db.delete_table(serde_json::from_value(table).unwrap());
+        }
         self.create_tables(prefix);
         for (table, buckets) in TABLES {
             let mut items: BTreeMap<String, Value> = BTreeMap::new();
             for (bucket, attribute) in buckets {
                 for (key, record) in content.bucket(bucket) {
-                    let text = || String::from_utf8(record.clone()).unwrap();
+                    // There is no other text there.
+                    let text = || String::from_utf8_lossy(&record).into_owned();
                     let value = match *bucket {
                         "Version" | "UserAPIKeys" => json!({"S": text()}),
                         "UserData" => user(&record),

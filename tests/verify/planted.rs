@@ -3,6 +3,7 @@
 use super::plants::{Plant, plants};
 use super::run::DEPTHS;
 use super::support::driver::{Driver, Raw};
+use super::support::dynamodb::Server;
 use super::support::equality::differences;
 use super::support::records::decode;
 use super::support::setups;
@@ -184,6 +185,17 @@ fn every_plant_in_redis_is_found_and_repaired() {
 }
 
 #[test]
+fn every_plant_in_dynamodb_is_found_and_repaired() {
+    every_plant(&[Driver::DynamoDb(&Server::start())]);
+}
+
+/// What is throttled, fails or loses its answer is neither drift nor hides any.
+#[test]
+fn every_plant_in_a_failing_dynamodb_is_found_and_repaired() {
+    every_plant(&[Driver::DynamoDb(&Server::failing(11))]);
+}
+
+#[test]
 fn every_id_is_planted() {
     let planted: BTreeSet<&str> = plants().iter().flat_map(|plant| plant.deep.clone()).collect();
     // These need other stores or configs, and have tests of their own.
@@ -211,6 +223,11 @@ fn healthy(driver: Driver<'_>) {
 #[test]
 fn a_healthy_registry_gives_no_findings() {
     Driver::BOTH.into_iter().for_each(healthy);
+}
+
+#[test]
+fn a_healthy_registry_in_dynamodb_gives_no_findings() {
+    healthy(Driver::DynamoDb(&Server::start()));
 }
 
 #[test]

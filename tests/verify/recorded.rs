@@ -3,6 +3,7 @@
 use super::encode::metadb;
 use super::run::{DEPTHS, Options, verify};
 use super::support::driver::Driver;
+use super::support::dynamodb::Server;
 use super::support::records::decode;
 use super::support::setups;
 use super::support::walk::Case;
@@ -50,6 +51,11 @@ fn every_complete_walk_but_one_is_clean(driver: Driver<'_>) {
 #[test]
 fn walks_that_zot_completed_verify_clean_against_zots_own_result() {
     Driver::BOTH.into_iter().for_each(every_complete_walk_but_one_is_clean);
+}
+
+#[test]
+fn walks_that_zot_completed_verify_clean_in_dynamodb() {
+    every_complete_walk_but_one_is_clean(Driver::DynamoDb(&Server::start()));
 }
 
 #[test]

@@ -354,6 +354,20 @@ fn verdict(events: &[Event]) -> Result<(), String> {
     Ok(())
 }
 
+/// Deleting a tag prunes the record of an untagged image; an index that names it comes later, and after that its other
+/// child. zot counts neither, and only the second is recorded.
+#[test]
+fn an_index_whose_children_zot_does_not_count_is_clean() {
+    let events = [
+        Event::Image { image: 3, tag: None },
+        Event::Image { image: 4, tag: Some(0) },
+        Event::Untag { tag: 0 },
+        Event::Index { children: vec![3, 2], tag: Some(1) },
+        Event::Image { image: 2, tag: None },
+    ];
+    assert_eq!(verdict(&events), Ok(()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: std::env::var("PROPTEST_CASES").map_or(60, |cases| cases.parse().unwrap()),

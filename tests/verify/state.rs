@@ -2,6 +2,7 @@
 
 use super::run::{Options, verify_stores};
 use super::support::driver::Driver;
+use super::support::dynamodb::Server;
 use super::support::setups;
 use super::world::World;
 use metactl::cancel::Cancel;
@@ -186,6 +187,14 @@ fn many_repos(driver: Driver<'_>) {
 #[test]
 fn many_repos_under_a_new_generation_are_not_read_again() {
     Driver::BOTH.into_iter().for_each(many_repos);
+}
+
+#[test]
+fn all_of_this_holds_with_dynamodb() {
+    let server = Server::start();
+    for test in [second_run as fn(Driver<'_>), changed_image_record, many_repos] {
+        test(Driver::DynamoDb(&server));
+    }
 }
 
 #[test]

@@ -171,6 +171,10 @@ impl<'d> World<'d> {
         let options = WorldOptions { fast_restart: true, metadb_used: true };
         let mut world = Self { dir, driver, digests, stamp: String::new(), healthy: Raw::default(), options };
         world.write_config();
+        if let Driver::DynamoDb(_) = driver {
+            // zot's tables.
+            driver.restore(&world.root(), &Raw::default());
+        }
         // Twice, so that zot's placeholders are those of a record that was walked before.
         for force in [&["walk"][..], &["walk", "--force"]] {
             let output = world.metactl(force);
@@ -195,8 +199,14 @@ impl<'d> World<'d> {
 
     pub fn write_config(&self) {
         let mut storage = json!({"rootDirectory": "root", "fastRestart": self.options.fast_restart});
-        self.driver.configure(&self.root(), &mut storage);
-        let mut config = json!({"storage": storage, "http": {"address": "127.0.0.1", "port": "5000"}});
+        let mut port = "5000";
+        if let Driver::DynamoDb(_) = self.driver {
+            // No zot is looked for.
+            port = "0";
+        } else {
+            self.driver.configure(&self.root(), &mut storage);
+        }
+        let mut config = json!({"storage": storage, "http": {"address": "127.0.0.1", "port": port}});
         if self.options.metadb_used {
             config["extensions"] = json!({"search": {"enable": true}});
         }
@@ -208,6 +218,7 @@ impl<'d> World<'d> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_metactl"));
         command.current_dir(&self.dir).env_clear().args(["--config", "config.json", "--no-state", "--yes"]);
         command.args(["--release-tag", "v2.1.20", "--commit", "v2.1.20-0-g3b5796d"]).args(args);
+        self.driver.direct(&self.root(), &mut command);
         command.output().unwrap()
     }
 

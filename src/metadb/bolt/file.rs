@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -15,6 +16,10 @@ pub trait FileLayer: Send + Sync {
     /// # Errors
     /// Whatever the system reports.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Take notice of what will be read soon, in pieces.
+    fn expect(&self, range: Range<u64>) {
+        let _ = range;
+    }
     /// Write up to `buf.len()` bytes at `offset` and say how many were taken.
     ///
     /// # Errors

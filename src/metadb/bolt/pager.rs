@@ -1,6 +1,7 @@
 //! Pages of one committed tree, read on demand and checked against its meta page.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use super::BoltError;
@@ -210,6 +211,28 @@ impl<'a> Pager<'a> {
     pub(super) fn child_for(&self, node: &Node, key: &[u8]) -> Result<usize, BoltError> {
         let (index, found) = self.search(node, key)?;
         Ok(if found { index } else { index.saturating_sub(1) })
+    }
+
+    /// Child `index` of branch `node`, and the pages behind it for as long as the next children are among them.
+    pub(super) fn neighbours(&self, node: &Node, index: usize) -> Range<u64> {
+        /// Pages between two children: what the first overflows into, and a few that are not worth another read.
+        const GAP: u64 = 6;
+        let mut children = (index..node.len()).map_while(|at| node.element(at)).map(|element| element.child);
+        let start = children.next().unwrap_or_default();
+        let mut last = start;
+        for child in children {
+            if child <= last || child.saturating_sub(last) > GAP {
+                break;
+            }
+            last = child;
+        }
+        // The last one overflows, too, if those before it do; a page more costs little.
+        start..last.saturating_add(2).min(self.high_water)
+    }
+
+    /// Say which pages will be read soon.
+    pub(super) fn expect(&self, pages: &Range<u64>) {
+        self.layer.expect(pages.start.saturating_mul(self.page_size)..pages.end.saturating_mul(self.page_size));
     }
 
     /// The header of the bucket in `value`, which was found in page `page`.

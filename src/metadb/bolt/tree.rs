@@ -1,7 +1,7 @@
 //! Read access to one committed tree: transactions, buckets, walks in key order.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::BoltError;
 use super::ahead::ReadAhead;
@@ -273,11 +273,13 @@ pub(super) struct Walk<'t, 'a> {
     root: Root,
     stack: Vec<Frame>,
     visited: u64,
+    /// Pages that were said to be read soon.
+    expected: Range<u64>,
 }
 
 impl<'t, 'a> Walk<'t, 'a> {
     pub(super) fn new(tx: &'t Tx<'a>, root: Root) -> Self {
-        Self { tx, root, stack: Vec::new(), visited: 0 }
+        Self { tx, root, stack: Vec::new(), visited: 0, expected: 0..0 }
     }
 
     /// Walk from the first key not below `start`: `on_page` sees every page with its depth before its content is
@@ -299,6 +301,11 @@ impl<'t, 'a> Walk<'t, 'a> {
             }
             frame.next = index.saturating_add(1);
             if !frame.node.is_leaf {
+                let child = pager.element(&frame.node, index)?.child;
+                if !self.expected.contains(&child) {
+                    self.expected = pager.neighbours(&frame.node, index);
+                    pager.expect(&self.expected);
+                }
                 self.enter(index, on_page)?;
                 continue;
             }

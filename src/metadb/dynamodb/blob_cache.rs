@@ -7,18 +7,16 @@ use super::throttle::AT_ONCE;
 use crate::cancel::Cancel;
 use crate::config::DriverParams;
 use crate::metadb::MetaDbError;
+use crate::metadb::blob_cache::{GivenUp, Recorded};
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Partition key of the table.
 const KEY: &str = "Digest";
 /// The path with the content.
 const ORIGINAL: &str = "OriginalBlobPath";
-/// How long a service that could not be reached is not tried again: thousands of repos may ask.
-const GIVEN_UP: Duration = Duration::from_secs(5);
 /// All paths.
 const DUPLICATES: &str = "DuplicateBlobPath";
 
@@ -57,12 +55,8 @@ pub struct DynamoDbBlobCache {
     location: String,
     /// Connected by the first question.
     link: Mutex<Option<Arc<Link>>>,
-    /// When the service could last not be asked, and why.
-    given_up: Mutex<Option<(Instant, String)>>,
+    given_up: GivenUp,
 }
-
-/// The original path of a digest, and all its paths in any order.
-pub type Recorded = (Option<String>, Vec<String>);
 
 impl DynamoDbBlobCache {
     /// Nothing is connected yet.
@@ -70,7 +64,7 @@ impl DynamoDbBlobCache {
     pub fn new(options: &DynamoDbBlobCacheOptions) -> Self {
         let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "AWS".into());
         let location = location(&part(&options.service.endpoint), &part(&options.service.region), &options.table);
-        Self { options: options.clone(), location, link: Mutex::new(None), given_up: Mutex::new(None) }
+        Self { options: options.clone(), location, link: Mutex::new(None), given_up: GivenUp::default() }
     }
 
     /// Where it is, without secrets.
@@ -84,15 +78,9 @@ impl DynamoDbBlobCache {
     /// # Errors
     /// Why the service cannot be reached or asked.
     pub fn recorded(&self, digests: &[&str]) -> Result<Vec<Recorded>, MetaDbError> {
-        if let Some((at, detail)) = &*lock(&self.given_up)
-            && at.elapsed() < GIVEN_UP
-        {
-            return Err(MetaDbError::Unreachable { location: self.location.clone(), detail: detail.clone() });
-        }
+        self.given_up.check(&self.location)?;
         let found = self.ask(digests);
-        if let Err(MetaDbError::Unreachable { detail, .. }) = &found {
-            *lock(&self.given_up) = Some((Instant::now(), detail.clone()));
-        }
+        self.given_up.note(&found);
         let found = found?;
         Ok(digests.iter().map(|digest| found.get(*digest).map(recorded).unwrap_or_default()).collect())
     }

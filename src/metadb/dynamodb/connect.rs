@@ -4,6 +4,7 @@ use super::errors::{Fault, Request};
 use super::options::Service;
 use super::throttle::Gate;
 use crate::cancel::Cancel;
+use crate::identity::server::is_loopback;
 use crate::metadb::MetaDbError;
 use crate::progress::Pressure;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -27,6 +28,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use ureq::http::Uri;
 
 /// Longest time for a connection, and for one attempt at a request: an item of 400 KB over a slow line.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -133,7 +135,7 @@ impl Link {
 
 /// Credentials and everything else as AWS's SDKs find it, but for the region, which is the registry config's.
 async fn config(service: &Service) -> SdkConfig {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https());
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https(service));
     if let Some(region) = &service.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -143,11 +145,13 @@ async fn config(service: &Service) -> SdkConfig {
     loader.load().await
 }
 
-/// The SDK's default client, with ring.
-fn https() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
+/// The SDK's default client, with ring, and like Go's without a proxy to this machine itself.
+fn https(service: &Service) -> SharedHttpClient {
+    let host = service.endpoint.as_ref().and_then(|endpoint| endpoint.parse::<Uri>().ok()?.host().map(str::to_owned));
+    let proxy = if is_loopback(&host.unwrap_or_default()) { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = aws_smithy_http_client::Connector::builder()
-            .proxy_config(ProxyConfig::from_env())
+            .proxy_config(proxy.clone())
             .tls_provider(Provider::Rustls(CryptoMode::Ring));
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));

@@ -104,9 +104,7 @@ impl Fault {
             | "ThrottlingException"
             | "Throttling"
             | "RequestLimitExceeded"
-            | "SlowDown"
-            // Too many tables are being created at once.
-            | "LimitExceededException" => Self::Throttled,
+            | "SlowDown" => Self::Throttled,
             "ConditionalCheckFailedException" => Self::Condition,
             "ResourceNotFoundException" => Self::NoTable(request.table.to_owned()),
             "ResourceInUseException" => Self::TableInUse,
@@ -117,16 +115,24 @@ impl Fault {
             "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => {
                 Self::Credentials("the credentials have expired".into())
             }
-            "UnrecognizedClientException" | "InvalidClientTokenId" | "MissingAuthenticationToken"
-            | "MissingAuthenticationTokenException" | "IncompleteSignature" | "IncompleteSignatureException"
-            | "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch" => {
                 Self::Credentials(format!("the service does not take the credentials, for this region: {message}"))
             }
             "ValidationException" if message.contains("Item size") => Self::TooLarge,
-            "InternalServerError" | "InternalFailure" | "ServiceUnavailable" | "ServiceUnavailableException"
-            | "TransactionConflictException" | "ReplicatedWriteConflictException" | "RequestTimeout" => {
-                Self::Passing(format!("{code} {message}"))
-            }
+            "InternalServerError"
+            | "InternalFailure"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "TransactionConflictException"
+            | "ReplicatedWriteConflictException"
+            | "RequestTimeout" => Self::Passing(format!("{code} {message}")),
             _ if status >= 500 => Self::Passing(format!("status {status} {code} {message}").trim_end().to_owned()),
             "" => Self::Setting(format!("what answers is no DynamoDB (status {status})")),
             _ => Self::Other(format!("{} on table {}: {code} {message}", request.action, request.table)),

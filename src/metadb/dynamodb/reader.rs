@@ -3,7 +3,8 @@
 use super::connect::Link;
 use super::errors::Fault;
 use super::items::{
-    BATCH, DB_VERSION, IMAGE_META, Item, Items, KEY, LAST_UPDATED, STAMP, USER_DATA, VERSION, Wanted, bytes, text,
+    BATCH, DB_VERSION, IMAGE_META, Item, Items, KEY, LAST_UPDATED, REPO_BLOBS, REPO_META, STAMP, USER_DATA, VERSION,
+    Wanted, bytes, text,
 };
 use super::options::DynamoDbOptions;
 use super::scan::Scan;
@@ -11,7 +12,8 @@ use super::tables::{Found, Tables};
 use super::throttle::AT_ONCE;
 use super::users;
 use crate::cancel::Cancel;
-use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
+use crate::checksum::checksum;
+use crate::metadb::{Checksums, Kind, MetaDb, MetaDbError, SCHEMA, ShortKey};
 use crate::oci::time::Time;
 use crate::records::{RepoState, decode_last_updated};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -158,6 +160,22 @@ impl MetaDb for DynamoDbMetaDb {
             visit(digest);
             Ok(())
         })
+    }
+
+    fn checksums(&self, kind: Kind, short: ShortKey, _jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
+        let (table, attribute) = match kind {
+            Kind::ImageMeta => (&self.tables.images, IMAGE_META),
+            Kind::RepoMeta => (&self.tables.repos, REPO_META),
+            Kind::RepoBlobs => (&self.tables.blobs, REPO_BLOBS),
+            Kind::RepoLastUpdated => (&self.tables.blobs, LAST_UPDATED),
+        };
+        let mut sums = Checksums::new();
+        self.scan(table, &[attribute], &mut |name, item| {
+            let record = bytes(item, attribute).map_err(|error| self.damaged(format!("{name}: {error}")))?;
+            sums.extend(record.map(|record| (short(name), checksum(&record))));
+            Ok(())
+        })?;
+        Ok(Some(sums))
     }
 
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {

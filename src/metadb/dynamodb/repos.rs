@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Repos that are read, built and written at once: each is a thread, because building may look at storage.
 const REPOS: usize = 32;
+/// Batches of images that are compared and written at once.
+const BATCHES: usize = 8;
 /// How often a repo is built again because somebody else changed its records.
 const CONFLICTS: u32 = 100;
 
@@ -84,7 +86,7 @@ impl DynamoDbMetaDb {
             .collect();
         let wanted: Vec<(&str, (&[u8], &str))> = wanted.into_iter().collect();
         let refused = stream::iter(wanted.chunks(BATCH)).map(|chunk| self.write_image_batch(chunk));
-        let refused: Vec<Refused> = refused.buffer_unordered(AT_ONCE).try_collect().await?;
+        let refused: Vec<Refused> = refused.buffer_unordered(BATCHES).try_collect().await?;
         Ok(refused.into_iter().flatten().collect())
     }
 
@@ -139,7 +141,7 @@ impl DynamoDbMetaDb {
             // fold may come to another.
             let change = match begun.take() {
                 Some((prior, change)) if is_on_the_way(&now, &prior, &change) => change,
-                _ => match work.build(&now).and_then(|change| images_allow(work, refused).map(|()| change)) {
+                _ => match built(work, &now).and_then(|change| images_allow(work, refused).map(|()| change)) {
                     Ok(change) => change,
                     Err(refusal) => return Ok(Outcome::Refused(refusal)),
                 },
@@ -296,6 +298,12 @@ fn is_on_the_way(now: &RepoState, prior: &RepoState, change: &RepoChange) -> boo
     either(&now.meta, &prior.meta, meta)
         && either(&now.blobs, &prior.blobs, blobs)
         && (either(&now.last_updated, &prior.last_updated, last_updated) || now.last_updated == due)
+}
+
+/// Each repo is built on a thread of its own, so what takes time is begun with it.
+fn built(work: &dyn RepoWork, now: &RepoState) -> Result<RepoChange, Refusal> {
+    work.prepare();
+    work.build(now)
 }
 
 /// A repo whose images could not be written stays as it is.

@@ -6,29 +6,24 @@ use super::reader::RedisMetaDb;
 use super::wire::{self, Batch};
 use crate::cancel::Cancel;
 use crate::metadb::MetaDbError;
+use crate::metadb::blob_cache::{GivenUp, Recorded};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Digests asked for at once.
 const DIGESTS_AT_ONCE: usize = 256;
-/// How long a server that could not be reached is not tried again: thousands of repos may ask.
-const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// Reader of the blob cache. It never writes and takes no lock.
 pub struct RedisBlobCache {
     server: RedisMetaDb,
-    /// When the server could last not be reached, and why.
-    given_up: Mutex<Option<(Instant, String)>>,
+    /// Who waits for the server waits for the answer to whether it is there, too.
+    given_up: Mutex<GivenUp>,
 }
-
-/// The original path of a digest, and all its paths in any order.
-pub type Recorded = (Option<String>, Vec<String>);
 
 impl RedisBlobCache {
     /// Nothing is connected yet.
     #[must_use]
     pub fn new(options: &RedisOptions) -> Self {
-        Self { server: RedisMetaDb::unconnected(options, &Cancel::default()), given_up: Mutex::new(None) }
+        Self { server: RedisMetaDb::unconnected(options, &Cancel::default()), given_up: Mutex::default() }
     }
 
     /// Where it is, without secrets.
@@ -42,19 +37,12 @@ impl RedisBlobCache {
     /// # Errors
     /// Why the server cannot be reached or asked.
     pub fn recorded(&self, digests: &[&str]) -> Result<Vec<Recorded>, MetaDbError> {
-        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, detail)) = &*given_up
-            && at.elapsed() < GIVEN_UP
-        {
-            return Err(MetaDbError::Unreachable { location: self.location().to_owned(), detail: detail.clone() });
-        }
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.check(self.location())?;
         let mut out = Vec::with_capacity(digests.len());
         for chunk in digests.chunks(DIGESTS_AT_ONCE) {
             let found = self.ask(chunk);
-            *given_up = match &found {
-                Err(MetaDbError::Unreachable { detail, .. }) => Some((Instant::now(), detail.clone())),
-                _ => None,
-            };
+            given_up.note(&found);
             out.extend(found?);
         }
         Ok(out)

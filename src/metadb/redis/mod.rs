@@ -23,7 +23,7 @@ mod walk_lock;
 mod wire;
 mod writer;
 
-pub use blob_cache::{Recorded, RedisBlobCache};
+pub use blob_cache::RedisBlobCache;
 pub use options::{RedisOptions, TlsFiles};
 pub use reader::RedisMetaDb;
 pub use writer::RedisWriter;

@@ -7,7 +7,9 @@
 mod bolt;
 
 use super::{Blob, StorageError, parse_digest};
+use crate::metadb::dynamodb::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
 use crate::metadb::redis::{RedisBlobCache, RedisOptions};
+use crate::metadb::{MetaDbError, Recorded};
 use bolt::BoltBlobCache;
 use std::error::Error;
 use std::path::PathBuf;
@@ -44,12 +46,14 @@ pub trait BlobCache: Send + Sync {
 }
 
 /// Where a blob cache is. Plain data, so that the config module stays apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum CacheSpec {
     /// A BoltDB file, which need not exist.
     Bolt(PathBuf),
     /// zot's keys in Redis.
     Redis(Box<RedisOptions>),
+    /// zot's table in DynamoDB.
+    DynamoDb(Box<DynamoDbBlobCacheOptions>),
 }
 
 impl CacheSpec {
@@ -59,15 +63,31 @@ impl CacheSpec {
         match self {
             Self::Bolt(path) => Arc::new(BoltBlobCache::new(path.clone())),
             Self::Redis(options) => Arc::new(RedisBlobCache::new(options)),
+            Self::DynamoDb(options) => Arc::new(DynamoDbBlobCache::new(options)),
         }
     }
 }
 
 impl BlobCache for RedisBlobCache {
     fn candidates(&self, digests: &[&str]) -> Result<Vec<Vec<String>>, CacheError> {
-        let recorded = self.recorded(digests).map_err(|error| CacheError::new(self.location(), error))?;
-        Ok(digests.iter().zip(recorded).map(|(digest, (original, paths))| usable(digest, original, paths)).collect())
+        answer(digests, self.recorded(digests), self.location())
     }
+}
+
+impl BlobCache for DynamoDbBlobCache {
+    fn candidates(&self, digests: &[&str]) -> Result<Vec<Vec<String>>, CacheError> {
+        answer(digests, self.recorded(digests), self.location())
+    }
+}
+
+/// The candidates among what a server has recorded.
+fn answer(
+    digests: &[&str],
+    recorded: Result<Vec<Recorded>, MetaDbError>,
+    location: &str,
+) -> Result<Vec<Vec<String>>, CacheError> {
+    let recorded = recorded.map_err(|error| CacheError::new(location, error))?;
+    Ok(digests.iter().zip(recorded).map(|(digest, (original, paths))| usable(digest, original, paths)).collect())
 }
 
 /// Fill in the content of placeholders.

@@ -2,7 +2,7 @@
 
 use super::http::Connector;
 use super::keys::Keys;
-use super::params::{ParamError, Params, refused};
+use super::params::{ParamError, Params, address, refused};
 use crate::config::scalar;
 use crate::config::tree::{Map, Tree};
 use crate::secret::Secret;
@@ -53,9 +53,9 @@ impl Azure {
         }
         let realm = params.get("realm").map_or_else(|| Ok("core.windows.net".into()), |_| whole.text("realm"))?;
         let service_url = match whole.text("serviceurl")? {
-            url if url.is_empty() => format!("https://{account}.blob.{realm}"),
-            url if url.starts_with("http://") || url.starts_with("https://") => url.trim_end_matches('/').to_owned(),
-            _ => return Err(refused("serviceurl", "must begin with https:// or http://")),
+            url if url.is_empty() => address(&format!("https://{account}.blob.{realm}"))
+                .ok_or_else(|| refused("accountname", "and realm make no host's name"))?,
+            url => address(&url).ok_or_else(|| refused("serviceurl", "must be an HTTP address without a query"))?,
         };
         let credentials = credentials(params, &account_key)?;
         let keys = Keys::single(&whole.text("rootdirectory")?)?;
@@ -158,7 +158,7 @@ impl CredentialProvider for FirstOf {
             found => return found,
         };
         self.cli.get_credential().await.map_err(|cli| {
-            let (managed, cli) = (crate::walk::chain(&managed), crate::walk::chain(&cli));
+            let (managed, cli) = (super::reason(&managed), super::reason(&cli));
             super::generic(
                 "Azure",
                 format!(
@@ -292,6 +292,8 @@ mod tests {
             ("retry_delay", Tree::Int(100)),
             ("realm", Tree::Int(1)),
             ("serviceurl", text("acct.blob.core.windows.net")),
+            ("serviceurl", text("https://acct.blob.core.windows.net/?sig=x")),
+            ("accountname", text("a b")),
             ("rootdirectory", Tree::Int(1)),
             ("credentials", text("shared_key")),
             ("credentials", Tree::Null),

@@ -1,7 +1,7 @@
 //! Parameters of the Google Cloud Storage driver (spec §1.10).
 
 use super::keys::Keys;
-use super::params::{ParamError, Params, refused};
+use super::params::{ParamError, Params, address, refused};
 use crate::config::tree::Tree;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use object_store::{ClientOptions, RetryConfig};
@@ -55,6 +55,9 @@ impl Gcs {
     pub(super) fn options(&self) -> Result<ClientOptions, String> {
         if let Some(path) = &self.key_file {
             check_key_file(path)?;
+        }
+        if self.emulator.as_deref().is_some_and(|url| address(url).is_none()) {
+            return Err("STORAGE_EMULATOR_HOST is no address".into());
         }
         super::client_options(self.emulator.as_deref().unwrap_or("https://"), false, &self.user_agent)
     }

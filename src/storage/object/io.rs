@@ -2,6 +2,7 @@
 //! object stores together.
 
 use super::super::StorageError;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 /// Shared by all object stores of a registry.
 pub struct Io {
     runtime: Runtime,
+    concurrency: usize,
     permits: Arc<Semaphore>,
 }
 
@@ -24,7 +26,13 @@ impl Io {
         let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
         let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
-        Ok(Self { runtime: runtime.map_err(failed)?, permits: Arc::new(Semaphore::new(concurrency.max(1))) })
+        let concurrency = concurrency.max(1);
+        Ok(Self { runtime: runtime.map_err(failed)?, concurrency, permits: Arc::new(Semaphore::new(concurrency)) })
+    }
+
+    /// Requests under way at most.
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// One permit is one request.
@@ -48,13 +56,22 @@ impl Io {
         move || self.wait(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
-    /// Run all futures at once; results in their order.
+    /// Run all futures, so many at once that requests never wait for work; results in their order.
+    ///
+    /// Not all at once: what waits long for its turn would go out with a signature that is no longer valid.
     pub(super) fn all<F>(&self, futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let begun: Vec<_> = futures.into_iter().map(|future| self.begin(future)).collect();
-        begun.into_iter().map(|result| result()).collect()
+        let mut futures = futures.into_iter();
+        let mut begun: VecDeque<_> =
+            futures.by_ref().take(2 * self.concurrency).map(|future| self.begin(future)).collect();
+        let mut results = Vec::new();
+        while let Some(result) = begun.pop_front() {
+            results.push(result());
+            begun.extend(futures.next().map(|future| self.begin(future)));
+        }
+        results
     }
 }

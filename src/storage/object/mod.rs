@@ -151,7 +151,7 @@ impl ObjectStore {
             Service::Gcs(gcs) => gcs.open(connector, client, retry).map(both),
             Service::Azure(azure) => azure.open(connector, client, retry).map(both),
         };
-        let (objects, lists) = opened.map_err(|error| failed(crate::walk::chain(&error)))?;
+        let (objects, lists) = opened.map_err(|error| failed(reason(&error)))?;
         let (driver, keys, shared) = (options.driver(), options.keys.clone(), Shared::default());
         let bucket = Arc::new(Bucket { driver, keys, location, objects, lists, clock, shared });
         Ok(Self { io, bucket, cache })
@@ -187,6 +187,11 @@ fn both<S: object_store::ObjectStore + PaginatedListStore>(
 impl ImageStore for ObjectStore {
     fn location(&self) -> String {
         self.bucket.location.clone()
+    }
+
+    fn readers(&self, jobs: usize) -> usize {
+        // A small repo has one request under way most of the time.
+        jobs.max(self.io.concurrency())
     }
 
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
@@ -240,8 +245,8 @@ impl ImageStore for ObjectStore {
         })
     }
 
-    fn now(&self) -> Timestamp {
-        self.bucket.clock.now()
+    fn in_store_time(&self, instant: Timestamp) -> Timestamp {
+        self.bucket.clock.at(instant)
     }
 }
 
@@ -336,8 +341,16 @@ impl Bucket {
                 StorageError::NotFound { what: self.named(key) }
             }
             Some(refusal) => self.failed(action, key, IoError::other(refusal.text)),
-            None => self.failed(action, key, IoError::other(crate::walk::chain(error))),
+            None => self.failed(action, key, IoError::other(reason(error))),
         }
+    }
+}
+
+/// An error without the library's words around it.
+fn reason(error: &object_store::Error) -> String {
+    match error {
+        object_store::Error::Generic { source, .. } => crate::walk::chain(source.as_ref()),
+        other => crate::walk::chain(other),
     }
 }
 

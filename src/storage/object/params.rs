@@ -104,6 +104,13 @@ pub(super) fn unsupported(key: &str, reason: impl AsRef<str>) -> ParamError {
     ParamError::Unsupported(format!("{key} {}", reason.as_ref()))
 }
 
+/// An HTTP address in the form in which it is sent, without a slash at its end; `None` if it is none, or has a query.
+pub(super) fn address(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    (plain && url.has_host()).then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
 /// A double as Go's `%v` prints it: the shortest digits, in exponent form below 1e-4 and from 1e+06 on.
 fn print_float(number: f64) -> String {
     let size = number.abs();
@@ -124,6 +131,24 @@ mod tests {
 
     fn params(key: &str, value: Tree) -> DriverParams {
         DriverParams::new(Map::from([(key.to_owned(), value)]))
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("http://127.0.0.1:9000", Some("http://127.0.0.1:9000")),
+            ("HTTPS://MinIO:443/s3/", Some("https://minio/s3")),
+            ("http://[::1]:9000/a b", Some("http://[::1]:9000/a%20b")),
+            ("http://bucket.127.0.0.1", None),
+            ("http://", None),
+            ("http://a b", None),
+            ("ftp://h", None),
+            ("https://h?sig=x", None),
+            ("h:9000", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text).as_deref(), want, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::credentials::DefaultChain;
 use super::keys::Keys;
-use super::params::{ParamError, Params, refused, unsupported};
+use super::params::{ParamError, Params, address, refused, unsupported};
 use crate::secret::Secret;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
 use object_store::{ClientOptions, RetryConfig, StaticCredentialProvider};
@@ -49,9 +49,8 @@ pub(super) struct S3 {
     bucket: String,
     /// What requests are signed for.
     region: String,
-    /// Scheme, host and path before the bucket.
+    /// Scheme, host and path before the bucket, which is part of the host's name or comes next.
     endpoint: String,
-    /// Whether the bucket's name becomes a part of the host's.
     virtual_hosted: bool,
     /// Access key and secret key; `None` for the default chain.
     keys: Option<(Secret, Secret)>,
@@ -67,6 +66,10 @@ impl S3 {
         if bucket.starts_with("arn:") {
             return Err(unsupported("bucket", "is an access point: name the bucket itself"));
         }
+        // A colon parts a tenant's name from the bucket's where a server has tenants.
+        if !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte)) {
+            return Err(refused("bucket", "is no name of a bucket"));
+        }
         let secure = params.boolean("secure", true)?;
         let (dual_stack, fips) = (params.boolean("usedualstack", false)?, params.boolean("usefipsendpoint", false)?);
         // Another way to the same bucket, faster for uploads from afar; the usual way leads there, too.
@@ -80,19 +83,20 @@ impl S3 {
         let region = region(params, &region_endpoint)?;
         let scheme = if secure { "https" } else { "http" };
         let endpoint = match region_endpoint.split_once("://") {
-            Some((before, rest)) if !before.is_empty() && !before.contains(':') => {
-                // Schemes that no HTTP client speaks fail in zot at the first request.
-                if !matches!(before, "http" | "https") || rest.is_empty() {
-                    return Err(refused("regionendpoint", "must be an HTTP address"));
-                }
-                region_endpoint
-            }
+            Some((before, _)) if !before.is_empty() && !before.contains(':') => region_endpoint,
             _ if !region_endpoint.is_empty() => format!("{scheme}://{region_endpoint}"),
             _ => format!("{scheme}://{}", aws_host(&region, dual_stack, fips)),
         };
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        // Anything else fails in zot at the first request.
+        let mut endpoint = address(&endpoint).ok_or_else(|| refused("regionendpoint", "must be an HTTP address"))?;
         let forced = params.boolean("forcepathstyle", false)?;
         let virtual_hosted = !forced && fits_into_host(&bucket, endpoint.starts_with("https://"));
+        if let Some((scheme, host)) = endpoint.split_once("://").filter(|_| virtual_hosted) {
+            endpoint = address(&format!("{scheme}://{bucket}.{host}")).ok_or_else(|| {
+                let reason = "must be true: otherwise the bucket's name goes before the host's, which here is a number";
+                refused("forcepathstyle", reason)
+            })?;
+        }
         let (access, secret) = (params.print("accesskey")?, params.print("secretkey")?);
         let keys = (!access.is_empty() && !secret.is_empty()).then(|| (Secret::new(access), Secret::new(secret)));
         let root = params.get("rootdirectory").map(|_| params.print("rootdirectory")).transpose()?;
@@ -131,17 +135,13 @@ impl S3 {
         options: ClientOptions,
         retry: RetryConfig,
     ) -> object_store::Result<AmazonS3> {
-        let endpoint = match self.endpoint.split_once("://") {
-            Some((scheme, host)) if self.virtual_hosted => format!("{scheme}://{}.{host}", self.bucket),
-            _ => self.endpoint.clone(),
-        };
         let builder = AmazonS3Builder::new()
             .with_http_connector(connector)
             .with_client_options(options)
             .with_retry(retry)
             .with_bucket_name(&self.bucket)
             .with_region(&self.region)
-            .with_endpoint(endpoint)
+            .with_endpoint(&self.endpoint)
             .with_virtual_hosted_style_request(self.virtual_hosted);
         match &self.keys {
             Some((access, secret)) => {
@@ -256,28 +256,28 @@ mod tests {
             (s3.endpoint, s3.virtual_hosted, s3.region)
         };
         for (params, want, hosted) in [
-            (&[][..], "https://s3.eu-west-1.amazonaws.com", true),
-            (&[("secure", "false")], "http://s3.eu-west-1.amazonaws.com", true),
-            (&[("usedualstack", "true")], "https://s3.dualstack.eu-west-1.amazonaws.com", true),
-            (&[("usefipsendpoint", "<true>")], "https://s3-fips.eu-west-1.amazonaws.com", true),
+            (&[][..], "https://b4t.s3.eu-west-1.amazonaws.com", true),
+            (&[("secure", "false")], "http://b4t.s3.eu-west-1.amazonaws.com", true),
+            (&[("usedualstack", "true")], "https://b4t.s3.dualstack.eu-west-1.amazonaws.com", true),
+            (&[("usefipsendpoint", "<true>")], "https://b4t.s3-fips.eu-west-1.amazonaws.com", true),
             (
-                &[("usefipsendpoint", "1"), ("usedualstack", "T")].map(|(name, _)| (name, "true")),
-                "https://s3-fips.dualstack.eu-west-1.amazonaws.com",
+                &[("usefipsendpoint", "true"), ("usedualstack", "T")],
+                "https://b4t.s3-fips.dualstack.eu-west-1.amazonaws.com",
                 true,
             ),
-            (&[("region", "cn-north-1")], "https://s3.cn-north-1.amazonaws.com.cn", true),
-            (&[("region", "us-isob-east-1")], "https://s3.us-isob-east-1.sc2s.sgov.gov", true),
+            (&[("region", "cn-north-1")], "https://b4t.s3.cn-north-1.amazonaws.com.cn", true),
+            (&[("region", "us-isob-east-1")], "https://b4t.s3.us-isob-east-1.sc2s.sgov.gov", true),
             (&[("forcepathstyle", "<true>")], "https://s3.eu-west-1.amazonaws.com", false),
             (&[("bucket", "my.bucket")], "https://s3.eu-west-1.amazonaws.com", false),
-            (&[("bucket", "my.bucket"), ("secure", "<false>")], "http://s3.eu-west-1.amazonaws.com", true),
+            (&[("bucket", "my.bucket"), ("secure", "<false>")], "http://my.bucket.s3.eu-west-1.amazonaws.com", true),
             (&[("bucket", "Upper")], "https://s3.eu-west-1.amazonaws.com", false),
-            (&[("regionendpoint", "minio:9000")], "https://minio:9000", true),
-            (&[("regionendpoint", "minio:9000"), ("secure", "<false>")], "http://minio:9000", true),
+            (&[("regionendpoint", "minio:9000")], "https://b4t.minio:9000", true),
+            (&[("regionendpoint", "minio:9000"), ("secure", "<false>")], "http://b4t.minio:9000", true),
             // `secure` does not touch an endpoint that has a scheme.
-            (&[("regionendpoint", "http://minio:9000/"), ("forcepathstyle", "true")], "http://minio:9000", false),
+            (&[("regionendpoint", "http://MinIO:9000/"), ("forcepathstyle", "true")], "http://minio:9000", false),
             (
-                &[("regionendpoint", "https://h/s3/"), ("secure", "<false>"), ("forcepathstyle", "true")],
-                "https://h/s3",
+                &[("regionendpoint", "https://10.0.0.1/s3/"), ("secure", "<false>"), ("forcepathstyle", "true")],
+                "https://10.0.0.1/s3",
                 false,
             ),
         ] {
@@ -325,6 +325,11 @@ mod tests {
             &[("rootdirectory", "zot")],
             &[("rootdirectory", "/zot/")],
             &[("regionendpoint", "ftp://h")],
+            &[("regionendpoint", "http://")],
+            &[("regionendpoint", "a b")],
+            &[("regionendpoint", "127.0.0.1:9000")],
+            &[("bucket", "a b")],
+            &[("bucket", "a/b")],
         ] {
             assert!(matches!(read(params), Err(ParamError::Refused(_))), "{params:?}: {:?}", read(params));
         }
