@@ -349,7 +349,7 @@ pub trait MetaDb: Send + Sync {
     /// If they cannot be read.
     fn images(&self, digests: &[&str]) -> Result<Vec<Option<Vec<u8>>>, MetaDbError>;
 
-    /// Digests of all ImageMeta records.
+    /// Digests of all ImageMeta records, some of them maybe more than once.
     ///
     /// # Errors
     /// If they cannot be listed completely.

@@ -450,12 +450,13 @@ impl Run<'_> {
                 reached.extend(meta.tags.into_values().map(|tag| tag.digest));
             }
         }
-        let mut orphans = Vec::new();
+        let mut orphans = BTreeSet::new();
         writer.reader().image_digests(&mut |digest| {
             if !reached.contains(digest) {
-                orphans.push(digest.to_owned());
+                orphans.insert(digest.to_owned());
             }
         })?;
+        let orphans: Vec<String> = orphans.into_iter().collect();
         tracing::debug!("{} image records are reached, {} are not", reached.len(), orphans.len());
         writer.delete_images(&orphans)?;
         self.report.pruned = orphans.len();

@@ -106,6 +106,10 @@ impl Certificates {
 
     /// A server with TLS at the returned port, and without at its own.
     pub fn server(&self, clients: &str) -> (Server, u16) {
+        self.server_with(clients, &[])
+    }
+
+    fn server_with(&self, clients: &str, more: &[&str]) -> (Server, u16) {
         let (port, tls) = (free_port().to_string(), free_port());
         let file = |name: &str| self.file(name).to_str().unwrap().to_owned();
         let (cert, key, ca) = (file("server.crt"), file("server.key"), file("ca.crt"));
@@ -113,6 +117,7 @@ impl Certificates {
         let arguments = ["--port", &port, "--tls-port", &tls_text, "--tls-cert-file", &cert]
             .into_iter()
             .chain(["--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-auth-clients", clients])
+            .chain(more.iter().copied())
             .collect::<Vec<_>>();
         (Server::start_at(port.parse().unwrap(), &arguments), tls)
     }
@@ -133,35 +138,54 @@ pub fn tls() -> Setup {
     Setup { servers: vec![server], place: Box::new(place), admin, tag: "" }
 }
 
-/// Three nodes. The prefix's slot, 15054, is on the last.
-pub fn cluster() -> Setup {
-    let servers: Vec<Server> = (0..3)
-        .map(|_| {
-            Server::start(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-node-timeout",
-                "3000",
-            ])
-        })
-        .collect();
-    let nodes: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+const CLUSTER: [&str; 6] =
+    ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "3000"];
+
+/// Make a cluster of nodes that can be reached at these ports with these arguments of redis-cli.
+fn join(servers: &[Server], ports: &[u16], arguments: &[&str]) {
+    let nodes: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut create = Command::new("redis-cli");
-    create.args(["--cluster", "create"]).args(&nodes).args(["--cluster-replicas", "0", "--cluster-yes"]);
+    create.args(arguments).args(["--cluster", "create"]).args(&nodes).args([
+        "--cluster-replicas",
+        "0",
+        "--cluster-yes",
+    ]);
     assert!(create.output().expect("redis-cli is installed by tests/run").status.success());
-    for server in &servers {
+    for server in servers {
         let mut client = server.client();
         eventually("the cluster is up", || {
             let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut client).unwrap();
             info.contains("cluster_state:ok")
         });
     }
-    let url = format!("redis://{}?addr={}", nodes[0], nodes[1]);
+}
+
+/// Three nodes. The prefix's slot, 15054, is on the last.
+pub fn cluster() -> Setup {
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(&CLUSTER)).collect();
+    let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
+    join(&servers, &ports, &[]);
+    let url = format!("redis://127.0.0.1:{}?addr=127.0.0.1:{}", ports[0], ports[1]);
     let admin = servers[2].url("");
     let place = move |prefix: &str| from_url(&format!("{url}&keyprefix={prefix}"));
     Setup { servers, place: Box::new(place), admin, tag: "{zot}" }
+}
+
+/// As [`cluster`], with TLS among the nodes and for clients, who must have certificates; the tests go without. Returns
+/// the ports for TLS too.
+pub fn tls_cluster(certificates: Certificates) -> (Setup, Vec<u16>) {
+    let more = [&CLUSTER[..], &["--tls-cluster", "yes"]].concat();
+    let (servers, ports): (Vec<Server>, Vec<u16>) = (0..3).map(|_| certificates.server_with("yes", &more)).unzip();
+    let file = |name: &str| certificates.file(name).to_str().unwrap().to_owned();
+    join(
+        &servers,
+        &ports,
+        &["--tls", "--cacert", &file("ca.crt"), "--cert", &file("client.crt"), "--key", &file("client.key")],
+    );
+    let url = format!("rediss://127.0.0.1:{}?addr=127.0.0.1:{}", ports[0], ports[1]);
+    let admin = servers[2].url("");
+    let place = move |prefix: &str| with_files(&format!("{url}&keyprefix={prefix}"), certificates.both());
+    (Setup { servers, place: Box::new(place), admin, tag: "{zot}" }, ports)
 }
 
 /// Parameters of a config's cacheDriver.

@@ -4,7 +4,7 @@ use super::driver::{Driver, Raw};
 use super::records::unbase64;
 use metactl::cancel::Cancel;
 use metactl::metadb::{MetaDbError, MetaDbWriter, Place, WriteToken};
-use metactl::progress::Silent;
+use metactl::progress::{Progress, Silent};
 use metactl::records::fold::Rules;
 use metactl::storage::routing::{StoreKind, StoreSpec, Stores};
 use metactl::walk::plan::{Scope, plan};
@@ -24,8 +24,22 @@ pub fn stores(root: &Path) -> Stores {
 
 /// Plan and walk with an open writer.
 pub fn walk_with(root: &Path, writer: &mut dyn MetaDbWriter, force: bool) -> Result<WalkReport, WalkError> {
+    run(root, writer, force, &Silent)
+}
+
+/// Plan and walk; `progress` is told.
+pub fn walk_told(root: &Path, writer: &mut dyn MetaDbWriter, progress: &dyn Progress) -> Result<WalkReport, WalkError> {
+    run(root, writer, false, progress)
+}
+
+fn run(
+    root: &Path,
+    writer: &mut dyn MetaDbWriter,
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<WalkReport, WalkError> {
     let (stores, cancel, scope) = (stores(root), Cancel::default(), Scope { repos: None, force });
-    let plan = plan(&stores, Some(writer.reader()), &scope, 2, &Silent, &cancel)?;
+    let plan = plan(&stores, Some(writer.reader()), &scope, 2, progress, &cancel)?;
     let walk = Walk {
         stores: &stores,
         scope: &scope,
@@ -33,7 +47,7 @@ pub fn walk_with(root: &Path, writer: &mut dyn MetaDbWriter, force: bool) -> Res
         jobs: 2,
         prune: false,
         stamp: Ok(STAMP),
-        progress: &Silent,
+        progress,
         cancel: &cancel,
     };
     walk.run(writer, plan)

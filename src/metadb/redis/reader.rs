@@ -2,7 +2,7 @@
 
 use super::connect::{Link, Patience, Traffic};
 use super::errors::Fault;
-use super::options::RedisOptions;
+use super::options::{RedisOptions, Topology};
 use super::wire::{self, Batch};
 use crate::cancel::Cancel;
 use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
@@ -14,8 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// ImageMeta records asked for at once. They are a few kilobytes each.
 pub(super) const IMAGES_AT_ONCE: usize = 256;
-/// Entries of RepoLastUpdated asked for at once. They are a few bytes each.
+/// Entries of RepoLastUpdated, or digests alone, asked for at once. They are a few bytes each.
 const SCAN_COUNT: &[u8] = b"1000";
+/// [`IMAGES_AT_ONCE`] for scans.
+const IMAGES_SCANNED: &[u8] = b"256";
+/// Option of HSCAN.
+const NO_VALUES: &[u8] = b"NOVALUES";
 
 /// An open metaDB.
 pub struct RedisMetaDb {
@@ -75,9 +79,10 @@ impl RedisMetaDb {
     }
 
     pub(super) fn error(&self, action: &'static str, fault: Fault, tried: Option<std::time::Duration>) -> MetaDbError {
+        let in_cluster = matches!(self.options.topology, Topology::Cluster(_));
         let fault = match fault {
             Fault::Slots(_) if self.options.keys.slot().is_none() => Fault::Slots(super::untagged(&self.options.keys)),
-            Fault::Passing(code, _) if code == "MOVED" || code == "ASK" => Fault::Slots(
+            Fault::Passing(code, _) if (code == "MOVED" || code == "ASK") && !in_cluster => Fault::Slots(
                 "the server is one node of a Redis Cluster, and the keys are on another: name the cluster in the \
                  config, by an addr list or by addr= in the URL"
                     .into(),
@@ -97,29 +102,30 @@ impl RedisMetaDb {
         reply.map_err(|fault| self.error("read", fault, None))
     }
 
-    fn fields(&self, key: &str) -> Result<Vec<String>, MetaDbError> {
-        // HSCAN would transfer the records too, on servers before 7.4.
-        let fields = self.read(wire::list(self.one("HKEYS", &[key.as_bytes()])?))?;
-        fields.into_iter().map(|field| self.read(wire::text(field))).collect()
-    }
-
-    /// All fields of a hash with their values. A scan may give a field twice, so they are collected first.
-    fn pairs(&self, key: &str) -> Result<BTreeMap<String, Vec<u8>>, MetaDbError> {
-        let mut pairs = BTreeMap::new();
+    /// Visit all fields of a hash with their values, page by page, some of them maybe more than once.
+    fn scan(&self, key: &str, options: &[&[u8]], mut visit: impl FnMut(String, Vec<u8>)) -> Result<(), MetaDbError> {
         let mut cursor = b"0".to_vec();
         loop {
-            let page = self.one("HSCAN", &[key.as_bytes(), &cursor, b"COUNT", SCAN_COUNT])?;
+            let page = self.one("HSCAN", &[&[key.as_bytes(), &cursor], options].concat())?;
             let mut page = self.read(wire::list(page))?.into_iter();
             cursor = self.read(wire::bytes(page.next().unwrap_or_default()))?.unwrap_or_default();
             let mut entries = self.read(wire::list(page.next().unwrap_or_default()))?.into_iter();
-            while let (Some(field), Some(value)) = (entries.next(), entries.next()) {
-                let value = self.read(wire::bytes(value))?.unwrap_or_default();
-                pairs.insert(self.read(wire::text(field))?, value);
+            while let Some(field) = entries.next() {
+                let value = if options.contains(&NO_VALUES) { None } else { entries.next() };
+                let value = self.read(wire::bytes(value.unwrap_or_default()))?;
+                visit(self.read(wire::text(field))?, value.unwrap_or_default());
             }
             if cursor == b"0" || cursor.is_empty() {
-                return Ok(pairs);
+                return Ok(());
             }
         }
+    }
+
+    /// All fields of a hash with their values.
+    fn pairs(&self, key: &str) -> Result<BTreeMap<String, Vec<u8>>, MetaDbError> {
+        let mut pairs = BTreeMap::new();
+        self.scan(key, &[b"COUNT", SCAN_COUNT], |field, value| drop(pairs.insert(field, value)))?;
+        Ok(pairs)
     }
 
     /// What one walk costs, for the log.
@@ -149,7 +155,9 @@ impl MetaDb for RedisMetaDb {
     }
 
     fn repo_names(&self) -> Result<Vec<String>, MetaDbError> {
-        let mut names = self.fields(&self.options.keys.repos)?;
+        // One reply, but of names alone: a scan transfers the records too, on servers before 7.4.
+        let names = self.read(wire::list(self.one("HKEYS", &[self.options.keys.repos.as_bytes()])?))?;
+        let mut names = names.into_iter().map(|name| self.read(wire::text(name))).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         Ok(names)
     }
@@ -183,8 +191,12 @@ impl MetaDb for RedisMetaDb {
     }
 
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError> {
-        self.fields(&self.options.keys.images)?.iter().for_each(|digest| visit(digest));
-        Ok(())
+        let key = &self.options.keys.images;
+        // There can be millions, too many for one reply. Servers before 7.4 cannot leave the records away.
+        match self.scan(key, &[b"COUNT", SCAN_COUNT, NO_VALUES], |digest, _| visit(&digest)) {
+            Err(MetaDbError::Io { .. }) => self.scan(key, &[b"COUNT", IMAGES_SCANNED], |digest, _| visit(&digest)),
+            done => done,
+        }
     }
 
     fn users(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), MetaDbError> {

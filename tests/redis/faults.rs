@@ -1,39 +1,18 @@
 //! What goes wrong with a server, and what is left behind: repos old or new, no stamp, and a walk that completes when it
 //! is run again. No message ever shows a password.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::redis::{Server, client, dump};
+use crate::support::server::eventually;
+use crate::support::setups;
+use crate::support::walk::{open_writer, walk_at};
+use crate::support::work::{Work, all, done, records, repos, store};
+use crate::{failed, read};
 use metactl::cancel::Cancel;
 use metactl::metadb::redis::RedisOptions;
-use metactl::metadb::{MetaDb, MetaDbError, Outcome, Place, Refusal};
+use metactl::metadb::{MetaDbError, Outcome, Place, Refusal};
 use metactl::walk::chain;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::equality::{differences, strict};
-use support::records::decode;
-use support::redis::{Server, client, dump, state};
-use support::server::eventually;
-use support::setups::{self, leaks};
-use support::walk::{STAMP, open_writer, walk_at};
-use support::work::{Work, all, done, records, repos, store};
-
-/// The message of an error that must not show a password.
-fn said(error: &MetaDbError) -> String {
-    let text = format!("{} {error:?}", chain(error));
-    assert!(!leaks(&text), "{text}");
-    chain(error)
-}
-
-fn failed<T>(result: Result<T, MetaDbError>) -> MetaDbError {
-    let Err(error) = result else { panic!("it should have failed") };
-    said(&error);
-    error
-}
-
-fn read(place: &Place) -> Result<Box<dyn MetaDb>, MetaDbError> {
-    place.open(&Cancel::default())
-}
 
 /// A place whose writer gives up soon.
 fn hasty(url: &str) -> Place {
@@ -83,7 +62,7 @@ fn a_server_that_dies_midway_and_stays_away() {
     writer.set_stamp(None, Some(b"an older walk's")).unwrap();
     server.kill();
     // Planning cannot even begin.
-    let error = support::walk::walk_with(dir.path(), &mut *writer, false).unwrap_err();
+    let error = crate::support::walk::walk_with(dir.path(), &mut *writer, false).unwrap_err();
     assert!(chain(&error).contains("cannot be reached"), "{error:?}");
     drop(writer);
 
@@ -181,6 +160,30 @@ fn a_server_that_stalls_is_waited_for() {
 
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
+fn a_server_that_stalls_for_good_is_given_up() {
+    let server = Server::start(&["--requirepass", "right-Secret"]);
+    let url = format!("redis://:right-Secret@127.0.0.1:{}?dial_timeout=1&read_timeout=300ms", server.port);
+    let place = hasty(&url);
+    let mut writer = open_writer(&place).unwrap();
+    server.signal("-STOP");
+    let started = Instant::now();
+    // A connection that is open, new ones that are accepted but not answered, reading and writing.
+    let errors = [
+        failed(writer.write(&all(&repos(3)))),
+        failed(writer.set_stamp(None, Some(b"stamp"))),
+        failed(read(&place)),
+        failed(open_writer(&place)),
+    ];
+    for error in errors {
+        assert!(matches!(error, MetaDbError::Unreachable { .. }), "{error:?}");
+        assert!(chain(&error).contains("in time"), "{error:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    server.signal("-CONT");
+}
+
+#[test]
+#[ignore = "needs redis-server: run tests/run"]
 fn a_full_server() {
     let server = Server::start(&[]);
     let place = Place::parse(&server.url("")).unwrap();
@@ -223,119 +226,6 @@ fn a_replica_can_be_read_but_not_written() {
         read(&there).is_ok_and(|db| db.stamp().unwrap().is_some() && db.repo_names().unwrap().len() == 2)
     });
     assert!(matches!(failed(open_writer(&there)), MetaDbError::ReadOnly { .. }));
-}
-
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn every_missing_command_is_named_before_anything_is_written() {
-    let every = [&setups::READING[..], &setups::WALKING[..]].concat();
-    for missing in &every {
-        let left: Vec<&str> = every.iter().copied().filter(|command| command != missing).collect();
-        let server = setups::acl(&left, "zot");
-        let place = Place::parse(&format!("redis://zot:zot-Secret@127.0.0.1:{}", server.port)).unwrap();
-        let mut admin = server.client();
-        let reading = read(&place).and_then(|db| db.repo_names());
-        if setups::READING.contains(missing) {
-            // One field, so that reading has something to ask for.
-            let () = redis::cmd("HSET").arg("zot:RepoMeta").arg("a").arg("b").query(&mut admin).unwrap();
-            let reading = read(&place).and_then(|db| {
-                db.version()?;
-                db.repo_names()?;
-                db.last_updated()?;
-                db.repo("a")?;
-                db.images(&["sha256:aa"]).map(drop)
-            });
-            match failed(reading) {
-                MetaDbError::Denied { command, .. } => assert_eq!(command, *missing),
-                error => panic!("{missing}: {error:?}"),
-            }
-            continue;
-        }
-        assert!(matches!(reading, Err(MetaDbError::Absent { .. })), "{missing}: reading needs no more");
-        match failed(open_writer(&place)) {
-            MetaDbError::Denied { command, .. } => assert_eq!(command, *missing),
-            error => panic!("{missing}: {error:?}"),
-        }
-        assert_eq!(redis::cmd("DBSIZE").query::<i64>(&mut admin).unwrap(), 0, "{missing}: something was written");
-    }
-    // Keys of another prefix.
-    let server = setups::acl(&every, "other");
-    let place = Place::parse(&format!("redis://zot:zot-Secret@127.0.0.1:{}", server.port)).unwrap();
-    let error = failed(open_writer(&place));
-    assert!(matches!(&error, MetaDbError::Denied { detail, .. } if detail.contains("keys")), "{error:?}");
-}
-
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn reading_needs_no_more_than_the_readme_says() {
-    let server = setups::acl(&setups::READING, "zot");
-    let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), 3, 2);
-    assert!(walk_at(&Place::parse(&server.url("")).unwrap(), dir.path(), false).unwrap().complete());
-    let before = dump(&mut server.client(), "zot");
-    let reader = read(&Place::parse(&format!("redis://zot:zot-Secret@127.0.0.1:{}", server.port)).unwrap()).unwrap();
-    assert_eq!(reader.version().unwrap().as_deref(), Some("V1"));
-    assert_eq!(reader.stamp().unwrap().as_deref(), Some(STAMP.as_bytes()));
-    assert_eq!(reader.repo_names().unwrap().len(), 3);
-    assert_eq!(reader.last_updated().unwrap().len(), 3);
-    assert!(reader.repo("team/repo-1").unwrap().meta.is_some());
-    let mut digests = Vec::new();
-    reader.image_digests(&mut |digest| digests.push(digest.to_owned())).unwrap();
-    assert_eq!(digests.len(), 6);
-    let asked: Vec<&str> = digests.iter().map(String::as_str).chain(["sha256:none"]).collect();
-    let found = reader.images(&asked).unwrap();
-    assert!(found[..6].iter().all(Option::is_some) && found[6].is_none());
-    assert_eq!(dump(&mut server.client(), "zot"), before);
-}
-
-/// Rights that only some set-ups need, as the README says: without each of them it is named, with all of them it works.
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn rights_for_databases_names_clusters_and_sentinels() {
-    let denied = |place: &Place, right: &str| match failed(read(place)) {
-        MetaDbError::Denied { command, .. } => assert_eq!(command, right),
-        error => panic!("{right}: {error:?}"),
-    };
-    let absent = |place: &Place| assert!(matches!(failed(read(place)), MetaDbError::Absent { .. }), "{place:?}");
-    for (query, right) in [("db=1", "select"), ("client_name=x", "client|setname")] {
-        for given in [false, true] {
-            let commands: Vec<&str> = setups::READING.into_iter().chain(given.then_some(right)).collect();
-            let server = setups::acl(&commands, "zot");
-            let url = format!("redis://zot:zot-Secret@127.0.0.1:{}?{query}", server.port);
-            let place = Place::parse(&url).unwrap();
-            if given { absent(&place) } else { denied(&place, right) }
-        }
-    }
-    let cluster = setups::cluster();
-    let allow = |rule: &str| {
-        for server in &cluster.servers {
-            let mut command = redis::cmd("ACL");
-            command.arg("SETUSER").arg("zot").arg("on").arg(">zot-Secret").arg("~{zot}*");
-            command.arg(rule).exec(&mut server.client()).unwrap();
-        }
-    };
-    let [first, second, _] = &cluster.servers[..] else { panic!("three nodes") };
-    let place = Place::parse(&format!(
-        "redis://zot:zot-Secret@127.0.0.1:{}?addr=127.0.0.1:{}&keyprefix={{zot}}",
-        first.port, second.port
-    ))
-    .unwrap();
-    setups::READING.iter().for_each(|command| allow(&format!("+{command}")));
-    denied(&place, "cluster|slots");
-    allow("+cluster|slots");
-    absent(&place);
-
-    let setup = setups::sentinel();
-    let rules = "user watcher on >zot-Secret +sentinel|get-master-addr-by-name\n";
-    let watched = setups::sentinel_of(setup.servers[0].port, rules);
-    let entries = [
-        ("addr", setups::text(&format!("127.0.0.1:{}", watched.port))),
-        ("master_name", setups::text("mymaster")),
-        ("password", setups::text("master-Secret")),
-        ("sentinel_username", setups::text("watcher")),
-        ("sentinel_password", setups::text("zot-Secret")),
-    ];
-    absent(&Place::Redis(Box::new(RedisOptions::from_params(&setups::params(&entries)).unwrap())));
 }
 
 #[test]
@@ -482,109 +372,4 @@ fn outcomes_and_stamps() {
         assert_eq!(state.bucket("ImageMeta").len(), 1);
         assert_eq!(state.get("Version", "FastRestartStamp"), Some(&b"one"[..]));
     }
-}
-
-/// Everything but times against a walk of the same store into BoltDB.
-fn as_bolt(root: &std::path::Path, got: &support::driver::Raw) -> Vec<String> {
-    let bolt = tempfile::tempdir().unwrap();
-    let place = Place::Bolt(bolt.path().join("meta.db"));
-    assert!(walk_at(&place, root, false).unwrap().complete());
-    let database = metactl::metadb::bolt::Database::open(&bolt.path().join("meta.db")).unwrap();
-    let nothing = serde_json::json!({});
-    let (expected, got) = (decode(&support::driver::dump_bolt(&database)), decode(got));
-    differences(&strict(&expected, &nothing), &strict(&got, &nothing))
-        .into_iter()
-        .filter(|line| !line.contains("TaggedTimestamp") && !line.contains("RepoLastUpdated"))
-        .collect()
-}
-
-fn now_master(setup: &setups::Setup) -> redis::Connection {
-    let mut sentinel = setup.servers[2].client();
-    let address: Vec<String> =
-        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg("mymaster").query(&mut sentinel).unwrap();
-    client(&format!("redis://:master-Secret@{}:{}", address[0], address[1]))
-}
-
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn a_fail_over_during_the_walk() {
-    struct Killer<'a>(&'a setups::Setup, AtomicUsize);
-    impl metactl::progress::Progress for Killer<'_> {
-        fn repo_done(&self, manifests: u64, _: u64) {
-            if manifests > 0 && self.1.fetch_add(1, Ordering::Relaxed) == 10 {
-                self.0.servers[0].signal("-KILL");
-            }
-        }
-    }
-    let setup = setups::sentinel();
-    let place = setup.place("zot");
-    let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), 30, 5);
-    let (stores, cancel, scope) = (support::walk::stores(dir.path()), Cancel::default(), Default::default());
-    let killer = Killer(&setup, AtomicUsize::new(0));
-    let mut writer = open_writer(&place).unwrap();
-    let plan = metactl::walk::plan::plan(&stores, Some(writer.reader()), &scope, 2, &killer, &cancel).unwrap();
-    let walk = metactl::walk::Walk {
-        stores: &stores,
-        scope: &scope,
-        rules: Default::default(),
-        jobs: 2,
-        prune: false,
-        stamp: Ok(STAMP),
-        progress: &killer,
-        cancel: &cancel,
-    };
-    let report = walk.run(&mut *writer, plan).unwrap();
-    assert!(report.complete() && report.stamp.is_there(), "{report:?}");
-    drop(writer);
-    assert_eq!(as_bolt(dir.path(), &dump(&mut now_master(&setup), "zot")), Vec::<String>::new());
-}
-
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn a_fail_over_while_repos_are_locked() {
-    let setup = setups::sentinel();
-    let killed = AtomicUsize::new(0);
-    let mut work = repos(12);
-    work.insert(
-        6,
-        Work::new("killer", |_| {
-            if killed.fetch_add(1, Ordering::Relaxed) == 0 {
-                setup.servers[0].signal("-KILL");
-            }
-            Ok(records("killed"))
-        })
-        .image("sha256:aa", b"image"),
-    );
-    let mut writer = open_writer(&setup.place("zot")).unwrap();
-    assert!(done(&writer.write(&all(&work)).unwrap()));
-    writer.set_stamp(None, Some(b"stamp")).unwrap();
-    drop(writer);
-    let state = dump(&mut now_master(&setup), "zot");
-    assert_eq!(state.bucket("RepoMeta").len(), 13);
-    assert_eq!(state.bucket("ImageMeta").len(), 1);
-}
-
-#[test]
-#[ignore = "needs redis-server: run tests/run"]
-fn a_fail_over_that_loses_writes_is_noticed() {
-    let setup = setups::sentinel();
-    let place = setup.place("zot");
-    let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), 4, 2);
-    let mut writer = open_writer(&place).unwrap();
-    let mut replica = client(&format!("redis://:master-Secret@127.0.0.1:{}", setup.servers[1].port));
-    eventually("the replica has the walk lock", || {
-        redis::cmd("EXISTS").arg("zot:metactl:walk").query::<i64>(&mut replica).unwrap() == 1
-    });
-    // The replica loses its master, which then takes writes that nobody else has.
-    let () = redis::cmd("CONFIG").arg("SET").arg("masterauth").arg("wrong").query(&mut replica).unwrap();
-    let () = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("master").query(&mut replica).unwrap();
-    assert!(done(&writer.write(&all(&repos(3))).unwrap()), "the master acknowledges");
-    setup.servers[0].signal("-KILL");
-    let error = failed(writer.set_stamp(None, Some(b"stamp")));
-    assert!(matches!(error, MetaDbError::Lost { .. }), "{error:?}");
-    drop(writer);
-    assert_eq!(state(&mut now_master(&setup), "zot").get("Version", "FastRestartStamp"), None);
-    assert!(walk_at(&place, dir.path(), false).unwrap().complete());
 }

@@ -1,8 +1,9 @@
 //! Walking beside a running zot: nothing of what a client does that follows zot's lock protocol is ever lost.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::driver::Raw;
+use crate::support::redis::{Server, dump};
+use crate::support::store::{blob_path, sha256, write_at};
+use crate::support::walk::walk_at;
 use metactl::records::proto::{DescriptorStatistics, RepoBlobs, RepoMeta, TagDescriptor, Timestamp};
 use prost::Message as _;
 use redis::{Connection, RedisResult};
@@ -12,9 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::redis::{Server, dump};
-use support::store::{sha256, write_at};
-use support::walk::walk_at;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REPOS: usize = 6;
@@ -34,7 +32,7 @@ impl Storage {
 
     fn blob(&self, repo: &str, content: &[u8]) -> String {
         let digest = sha256(content);
-        let path = support::store::blob_path(&self.root, repo, &digest);
+        let path = blob_path(&self.root, repo, &digest);
         write_at(&path, content, 1_700_000_000_000_000_000);
         digest
     }
@@ -205,7 +203,7 @@ impl Registry<'_> {
 }
 
 /// Everything in the ledger that the metaDB does not say.
-fn missing(ledger: &Ledger, state: &support::driver::Raw) -> Vec<String> {
+fn missing(ledger: &Ledger, state: &Raw) -> Vec<String> {
     let meta = |repo: &str| RepoMeta::decode(state.get("RepoMeta", repo).unwrap_or_default()).unwrap();
     let mut out = Vec::new();
     for ((repo, tag), digest) in &ledger.tags {
@@ -265,6 +263,7 @@ fn contend(honest: bool) -> (Vec<String>, usize, String) {
             // Every other walk reads all repos, whatever their times say.
             let report = walk_at(&place, dir.path(), number % 2 == 0).unwrap();
             assert!(report.broken_off.is_none() && report.failed.is_empty(), "{report:?}");
+            assert_eq!(report.stamp.is_there(), report.moving.is_empty(), "either a stamp or the reason: {report:?}");
             moving += report.moving.len();
             stamped += usize::from(report.stamp.is_there());
             std::thread::sleep(Duration::from_millis(40));
