@@ -143,18 +143,26 @@ impl State {
     }
 
     fn format(&self) -> Result<Option<Vec<u8>>, redb::Error> {
-        match self.db.begin_read()?.open_table(ABOUT) {
+        self.read(|transaction| match transaction.open_table(ABOUT) {
             Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|found| found.value().to_vec())),
             Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => Ok(None),
             Err(error) => Err(error.into()),
-        }
+        })
+    }
+
+    /// Run one read transaction.
+    fn read<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        unless_damaged(|| get(&self.db.begin_read()?))
     }
 
     /// What is remembered of a repo. What cannot be read or decoded counts as nothing.
     #[must_use]
     pub fn repo(&self, name: &str) -> Option<RepoMemory> {
-        let found = self.db.begin_read().ok()?.open_table(REPOS).ok()?.get(self.key(name).as_slice()).ok()??;
-        RepoMemory::decode(found.value())
+        let get = |transaction: &redb::ReadTransaction| {
+            let found = transaction.open_table(REPOS)?.get(self.key(name).as_slice())?;
+            Ok(found.and_then(|found| RepoMemory::decode(found.value())))
+        };
+        self.read(get).ok()?
     }
 
     fn key(&self, name: &str) -> Vec<u8> {
@@ -171,7 +179,7 @@ impl State {
             transaction.commit()?;
             Ok(())
         };
-        run().map_err(|error| failure(&self.path, error))
+        unless_damaged(run).map_err(|error| failure(&self.path, error))
     }
 
     /// Remember, or forget, what is known of repos.
@@ -197,24 +205,27 @@ impl State {
     /// # Errors
     /// If the file cannot be read.
     pub fn repo_names(&self) -> Result<Vec<String>, StateError> {
-        let run = || -> Result<Vec<String>, redb::Error> {
+        let get = |transaction: &redb::ReadTransaction| {
             let (start, end) =
                 ([&self.registry, b"\0".as_slice()].concat(), [&self.registry, b"\x01".as_slice()].concat());
-            let table = self.db.begin_read()?.open_table(REPOS)?;
+            let table = transaction.open_table(REPOS)?;
             let names = table.range(start.as_slice()..end.as_slice())?.map(|entry| {
                 let key = entry?.0;
                 Ok(String::from_utf8_lossy(key.value().get(start.len()..).unwrap_or_default()).into_owned())
             });
             names.collect()
         };
-        run().map_err(|error| failure(&self.path, error))
+        self.read(get).map_err(|error| failure(&self.path, error))
     }
 
     /// The metaDB's generation (as a checksum) in which all that is remembered of this registry's records holds.
     #[must_use]
     pub fn generation(&self) -> Option<Checksum> {
-        let found = self.db.begin_read().ok()?.open_table(GENERATIONS).ok()?.get(self.registry.as_slice()).ok()??;
-        Some(found.value())
+        let get = |transaction: &redb::ReadTransaction| {
+            let found = transaction.open_table(GENERATIONS)?.get(self.registry.as_slice())?;
+            Ok(found.map(|found| found.value()))
+        };
+        self.read(get).ok()?
     }
 
     /// Remember that all of it holds in this generation.
@@ -231,8 +242,12 @@ impl State {
     /// The orphans of this registry's metaDB, if they are remembered and the metaDB is still of that generation.
     #[must_use]
     pub fn orphans(&self, generation: Checksum) -> Option<Vec<String>> {
-        let found = self.db.begin_read().ok()?.open_table(ORPHANS).ok()?.get(self.registry.as_slice()).ok()??;
-        let (known, digests) = found.value().split_first_chunk::<16>()?;
+        let get = |transaction: &redb::ReadTransaction| {
+            let found = transaction.open_table(ORPHANS)?.get(self.registry.as_slice())?;
+            Ok(found.map(|found| found.value().to_vec()))
+        };
+        let found = self.read(get).ok()??;
+        let (known, digests) = found.split_first_chunk::<16>()?;
         let digests = std::str::from_utf8(digests).ok()?;
         (*known == generation.to_le_bytes()).then(|| digests.lines().map(str::to_owned).collect())
     }
@@ -279,9 +294,17 @@ impl State {
     /// The stamp with this fingerprint, if it is remembered.
     #[must_use]
     pub fn stamp(&self, fingerprint: &str) -> Option<StampRecord> {
-        let found = self.db.begin_read().ok()?.open_table(STAMPS).ok()?.get(fingerprint).ok()??;
-        StampRecord::decode(found.value())
+        let get = |transaction: &redb::ReadTransaction| {
+            let found = transaction.open_table(STAMPS)?.get(fingerprint)?;
+            Ok(found.and_then(|found| StampRecord::decode(found.value())))
+        };
+        self.read(get).ok()?
     }
+}
+
+/// Do `work`; what redb panics over is damage.
+fn unless_damaged<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    panics::caught(work).unwrap_or_else(|said| Err(redb::Error::Corrupted(said)))
 }
 
 /// A directory like others of its kind: for its owner alone.
