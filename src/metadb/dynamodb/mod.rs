@@ -7,7 +7,7 @@
 //! A repo lies in two tables and is written in two steps, RepoMeta first, RepoLastUpdated last: whatever happens in
 //! between, the next walk reads the repo again. Writes touch zot's own attributes only. Reads are always consistent.
 //!
-//! Requests run on a runtime of this module's own, many at once; [`throttle`] decides how many.
+//! Requests run on a runtime of this module's own, many at once; `throttle` decides how many.
 
 mod blob_cache;
 mod connect;
