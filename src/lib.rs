@@ -18,6 +18,7 @@ pub mod cancel;
 pub mod checksum;
 pub mod config;
 pub mod decision;
+pub mod error;
 pub mod fingerprint;
 pub mod gojson;
 pub mod hex;

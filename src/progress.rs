@@ -15,10 +15,13 @@ pub trait Progress: Sync {
         let _ = repo;
     }
 
-    /// A repo is done: manifests and bytes read for it.
-    fn repo_done(&self, manifests: u64, bytes: u64) {
-        let _ = (manifests, bytes);
+    /// A part of a repo is read: its manifests and bytes, and what share of the repo it is.
+    fn part_read(&self, manifests: u64, bytes: u64, share: f64) {
+        let _ = (manifests, bytes, share);
     }
+
+    /// A repo is done.
+    fn repo_done(&self) {}
 
     /// The phase is over.
     fn end(&self) {}

@@ -3,6 +3,7 @@
 
 mod support;
 
+use metactl::error::chain;
 use metactl::metadb::bolt::{Batch, OpenOptions, Writer};
 use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
 use metactl::metadb::redis::RedisOptions;
@@ -10,7 +11,6 @@ use metactl::secret::Secret;
 use metactl::storage::cache::{BlobCache, CacheError, CacheSpec};
 use metactl::storage::local::LocalStore;
 use metactl::storage::{Blob, ImageStore as _, StorageError};
-use metactl::walk::chain;
 use serde_json::json;
 use std::fs;
 use std::net::TcpListener;

@@ -6,6 +6,7 @@ mod support;
 
 use metactl::cancel::Cancel;
 use metactl::oci::time::Time;
+use metactl::progress::Silent;
 use metactl::records::RepoState;
 use metactl::records::fold::{Clock, Rules};
 use metactl::walk::WalkReport;
@@ -200,7 +201,9 @@ fn against_model(root: &Path, before: &Raw, after: &Raw) -> Vec<String> {
             RepoState { meta: get("RepoMeta"), blobs: get("RepoBlobsMeta"), last_updated: get("RepoLastUpdated") };
         let seen = |state: &Raw| state.get("RepoLastUpdated", &repo).map(<[u8]>::to_vec);
         let unread = prior.last_updated() != Time::ZERO && seen(before) == seen(after);
-        let Ok(read) = read_repo(&stores(root), &repo, Rules::default(), 2, &Cancel::default()) else { continue };
+        let Ok(read) = read_repo(&stores(root), &repo, Rules::default(), 2, &Silent, &Cancel::default()) else {
+            continue;
+        };
         let Some((meta, blobs)) = model::walk(&repo, &prior, &read.entries, clock, Rules::default()) else { continue };
         if unread {
             continue;

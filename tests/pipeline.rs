@@ -8,9 +8,9 @@ mod support;
 use metactl::cancel::Cancel;
 use metactl::metadb::{MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork};
 use metactl::oci::time::Time;
-use metactl::progress::Silent;
+use metactl::progress::{Progress, Silent};
+use metactl::records::RepoState;
 use metactl::records::fold::Rules;
-use metactl::records::{RepoChange, RepoState};
 use metactl::storage::routing::Stores;
 use metactl::storage::{Blob, ImageStore, IndexStat, StorageError};
 use metactl::walk::plan::{Scope, plan};
@@ -168,6 +168,7 @@ type Before<'f> = dyn FnMut(&Flow, usize) -> Result<(), MetaDbError> + 'f;
 /// A metaDB that keeps nothing but the number of images of every repo.
 struct Void<'f> {
     flow: &'f Flow,
+    takes_images_ahead: bool,
     known: Known,
     before: Box<Before<'f>>,
     writes: usize,
@@ -214,6 +215,10 @@ impl MetaDb for Known {
 }
 
 impl MetaDbWriter for Void<'_> {
+    fn takes_images_ahead(&self) -> bool {
+        self.takes_images_ahead
+    }
+
     fn reader(&self) -> &dyn MetaDb {
         &self.known
     }
@@ -233,9 +238,8 @@ impl MetaDbWriter for Void<'_> {
             let change = one.build(&RepoState::default());
             let bytes = one.images().iter().map(|(_, record)| record.len()).sum::<usize>();
             outcomes.push(match change {
-                Ok(RepoChange::Keep) => Outcome::Done,
                 Ok(_) => {
-                    self.known.repos.insert(one.repo().to_owned(), one.images().len());
+                    *self.known.repos.entry(one.repo().to_owned()).or_default() += one.images().len();
                     self.flow.update(|moved| moved.committed += bytes);
                     Outcome::Done
                 }
@@ -258,10 +262,24 @@ fn walk<'f>(
     jobs: usize,
     before: impl FnMut(&Flow, usize) -> Result<(), MetaDbError> + 'f,
 ) -> (WalkReport, BTreeMap<String, usize>) {
+    let writer = Void { flow, takes_images_ahead: false, known: Known::default(), before: Box::new(before), writes: 0 };
+    walk_with(writer, store, cancel, jobs)
+}
+
+fn walk_with(writer: Void<'_>, store: Big, cancel: &Cancel, jobs: usize) -> (WalkReport, BTreeMap<String, usize>) {
+    walk_told(writer, store, cancel, jobs, &Silent)
+}
+
+fn walk_told(
+    mut writer: Void<'_>,
+    store: Big,
+    cancel: &Cancel,
+    jobs: usize,
+    progress: &dyn Progress,
+) -> (WalkReport, BTreeMap<String, usize>) {
     let stores = Stores::new(Arc::new(store), Vec::new());
     let scope = Scope::default();
-    let mut writer = Void { flow, known: Known::default(), before: Box::new(before), writes: 0 };
-    let plan = plan(&stores, Some(writer.reader()), &scope, jobs, &Silent, cancel).unwrap();
+    let plan = plan(&stores, Some(writer.reader()), &scope, jobs, progress, cancel).unwrap();
     let walk = Walk {
         stores: &stores,
         scope: &scope,
@@ -269,7 +287,7 @@ fn walk<'f>(
         jobs,
         prune: false,
         stamp: Ok("stamp"),
-        progress: &Silent,
+        progress,
         cancel,
     };
     let report = walk.run(&mut writer, plan).unwrap();
@@ -323,6 +341,57 @@ fn repos_larger_than_all_memory_pass_one_by_one() {
     assert_eq!(repos.values().sum::<usize>(), 2 * 1000 + 9);
     let peak = flow.now().peak;
     assert!(peak < (96 + 125 + 16) * MIB, "{} MiB were in flight", peak / MIB);
+}
+
+#[test]
+fn images_of_a_huge_repo_do_not_wait_for_the_rest_of_it() {
+    let flow = Arc::new(Flow::default());
+    let store = Big::new(&flow, &[3, 3000, 3], MIB / 8);
+    let before = Box::new(|flow: &Flow, _| {
+        flow.until_quiet();
+        Ok(())
+    });
+    let writer = Void { flow: &flow, takes_images_ahead: true, known: Known::default(), before, writes: 0 };
+    let (report, repos) = walk_with(writer, store, &Cancel::default(), 4);
+    assert!(report.complete(), "{report:?}");
+    assert_eq!(repos.values().sum::<usize>(), 3000 + 6);
+    let peak = flow.now().peak;
+    assert!(peak < 112 * MIB, "{} MiB of 375 were in flight", peak / MIB);
+}
+
+/// What was told of a walk.
+#[derive(Default)]
+struct Told(Mutex<(Vec<(u64, f64)>, usize)>);
+
+impl Progress for Told {
+    fn part_read(&self, manifests: u64, _bytes: u64, share: f64) {
+        self.0.lock().unwrap().0.push((manifests, share));
+    }
+
+    fn repo_done(&self) {
+        self.0.lock().unwrap().1 += 1;
+    }
+}
+
+#[test]
+fn a_huge_repo_is_seen_to_go_on() {
+    let flow = Arc::new(Flow::default());
+    let told = Told::default();
+    // The first commit, which is of images alone, comes long before the repo is done; planning has looked at it.
+    let before = Box::new(|flow: &Flow, write| {
+        flow.until_quiet();
+        let (parts, done) = &*told.0.lock().unwrap();
+        assert!(write > 0 || (parts.len() > 4 && *done == 1), "{} parts, {done} repos", parts.len());
+        Ok(())
+    });
+    let writer = Void { flow: &flow, takes_images_ahead: true, known: Known::default(), before, writes: 0 };
+    let (report, _) = walk_told(writer, Big::new(&flow, &[1500], MIB / 8), &Cancel::default(), 2, &told);
+    assert!(report.complete(), "{report:?}");
+    let (parts, done) = told.0.into_inner().unwrap();
+    // Planning and rechecking look at it, too.
+    assert_eq!(done, 3);
+    assert_eq!(parts.iter().map(|(manifests, _)| manifests).sum::<u64>(), 1500);
+    assert!((parts.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
 }
 
 #[test]

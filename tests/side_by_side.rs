@@ -80,6 +80,10 @@ impl ImageStore for SlowStore {
 struct SlowWriter(Box<dyn MetaDbWriter>, Arc<Pauses>);
 
 impl MetaDbWriter for SlowWriter {
+    fn takes_images_ahead(&self) -> bool {
+        self.0.takes_images_ahead()
+    }
+
     fn reader(&self) -> &dyn MetaDb {
         self.0.reader()
     }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Operations shorter than this draw nothing.
 const DELAY: Duration = Duration::from_millis(250);
+/// Steps of the bar for one repo, so that a huge one is seen to go on.
+const STEPS: u64 = 1000;
 /// How often progress is logged where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
@@ -18,7 +20,9 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 pub struct Bars {
     target: Target,
     state: Mutex<Option<State>>,
-    repos: AtomicU64,
+    repos: Arc<AtomicU64>,
+    /// Parts of repos that are read, in [`STEPS`] of a repo.
+    steps: AtomicU64,
     manifests: AtomicU64,
     bytes: AtomicU64,
     pressure: Option<Arc<Pressure>>,
@@ -50,7 +54,8 @@ impl Bars {
         Self {
             target,
             state: Mutex::new(None),
-            repos: AtomicU64::new(0),
+            repos: Arc::default(),
+            steps: AtomicU64::new(0),
             manifests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             pressure: None,
@@ -68,6 +73,60 @@ impl Bars {
         {
             act(state);
         }
+    }
+
+    /// Nothing is drawn before the first update, which comes after [`DELAY`]; until it is [`BARS`]' own, a bar would draw
+    /// beside it whatever it is told.
+    fn bar(&self, phase: Phase, repos: u64) -> ProgressBar {
+        let template = match phase {
+            Phase::Walk | Phase::Verify => {
+                "{spinner} {wide_bar:.cyan/blue} {repos} repos, ETA {eta}\n  {wide_msg}\n  {prefix}{pressure}"
+                    .to_owned()
+            }
+            Phase::Plan | Phase::Recheck => format!("{{spinner}} {} {{repos}} repos", name(phase)),
+        };
+        let bar = ProgressBar::with_draw_target(Some(repos * STEPS), ProgressDrawTarget::hidden());
+        let Ok(style) = ProgressStyle::with_template(&template) else { return bar };
+        let (done, pressure) = (Arc::clone(&self.repos), self.pressure.clone());
+        // A bar has no way to tell that it cannot be drawn.
+        bar.with_style(
+            style
+                .with_key("repos", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                    let _ = write!(out, "{}/{}", HumanCount(done.load(Ordering::Relaxed)), HumanCount(repos));
+                })
+                .with_key("pressure", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                    let _ = pressure.as_ref().map(|pressure| out.write_str(&after(pressure)));
+                }),
+        )
+    }
+
+    /// Show how far it is, or log it from time to time.
+    fn update(&self) {
+        if matches!(self.target, Target::None) {
+            return;
+        }
+        self.with(|state| {
+            if let Some(bar) = &state.bar {
+                if state.started.elapsed() > DELAY {
+                    // A throttled write takes long, and has to be seen while it does.
+                    if self.pressure.is_some() && !state.ticking {
+                        state.ticking = true;
+                        bar.enable_steady_tick(DELAY);
+                    }
+                    // Of a repo that fails not all parts are read; some phases know none.
+                    let steps = self.steps.load(Ordering::Relaxed).max(self.repos.load(Ordering::Relaxed) * STEPS);
+                    bar.set_position(steps.min(state.total * STEPS));
+                    if self.manifests.load(Ordering::Relaxed) > 0 {
+                        bar.set_prefix(self.work(state.started));
+                    }
+                }
+            } else if state.logged.elapsed() >= LOG_EVERY {
+                state.logged = Instant::now();
+                let done = self.repos.load(Ordering::Relaxed);
+                let (name, work, pressure) = (name(state.phase), self.work(state.started), self.pressure());
+                tracing::info!("{name}: {done}/{} repos, {work}{pressure}", state.total);
+            }
+        });
     }
 
     /// Manifests, bytes and rate so far.
@@ -93,11 +152,11 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, phase: Phase, repos: u64) {
-        for counter in [&self.repos, &self.manifests, &self.bytes] {
+        for counter in [&*self.repos, &self.steps, &self.manifests, &self.bytes] {
             counter.store(0, Ordering::Relaxed);
         }
         let bar = match &self.target {
-            Target::Terminal => Some(BARS.add(bar(phase, repos, self.pressure.clone()))),
+            Target::Terminal => Some(BARS.add(self.bar(phase, repos))),
             Target::Log | Target::None => None,
         };
         if let Ok(mut state) = self.state.lock() {
@@ -116,32 +175,22 @@ impl Progress for Bars {
         });
     }
 
-    fn repo_done(&self, manifests: u64, bytes: u64) {
-        let done = self.repos.fetch_add(1, Ordering::Relaxed) + 1;
+    fn part_read(&self, manifests: u64, bytes: u64, share: f64) {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share"
+        )]
+        self.steps.fetch_add((share * STEPS as f64) as u64, Ordering::Relaxed);
         self.manifests.fetch_add(manifests, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if matches!(self.target, Target::None) {
-            return;
-        }
-        self.with(|state| {
-            if let Some(bar) = &state.bar {
-                if state.started.elapsed() > DELAY {
-                    // A throttled write takes long, and has to be seen while it does.
-                    if self.pressure.is_some() && !state.ticking {
-                        state.ticking = true;
-                        bar.enable_steady_tick(DELAY);
-                    }
-                    bar.set_position(done);
-                    if state.phase == Phase::Walk {
-                        bar.set_prefix(self.work(state.started));
-                    }
-                }
-            } else if state.logged.elapsed() >= LOG_EVERY {
-                state.logged = Instant::now();
-                let (name, work, pressure) = (name(state.phase), self.work(state.started), self.pressure());
-                tracing::info!("{name}: {done}/{} repos, {work}{pressure}", state.total);
-            }
-        });
+        self.update();
+    }
+
+    fn repo_done(&self) {
+        self.repos.fetch_add(1, Ordering::Relaxed);
+        self.update();
     }
 
     fn end(&self) {
@@ -163,25 +212,5 @@ fn name(phase: Phase) -> &'static str {
         Phase::Walk => "walking",
         Phase::Recheck => "rechecking",
         Phase::Verify => "verifying",
-    }
-}
-
-/// Nothing is drawn before the first update, which comes after [`DELAY`]; until it is [`BARS`]' own, a bar would draw
-/// beside it whatever it is told.
-fn bar(phase: Phase, repos: u64, pressure: Option<Arc<Pressure>>) -> ProgressBar {
-    let template = match phase {
-        Phase::Walk | Phase::Verify => {
-            "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} repos, ETA {eta}\n  {wide_msg}\n  {prefix}{pressure}"
-                .to_owned()
-        }
-        Phase::Plan | Phase::Recheck => format!("{{spinner}} {} {{human_pos}}/{{human_len}} repos", name(phase)),
-    };
-    let bar = ProgressBar::with_draw_target(Some(repos), ProgressDrawTarget::hidden());
-    match ProgressStyle::with_template(&template) {
-        Ok(style) => bar.with_style(style.with_key("pressure", move |_: &ProgressState, out: &mut dyn fmt::Write| {
-            // A bar has no way to tell that it cannot be drawn.
-            let _ = pressure.as_ref().map(|pressure| out.write_str(&after(pressure)));
-        })),
-        Err(_) => bar,
     }
 }

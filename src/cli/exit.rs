@@ -3,10 +3,11 @@
 
 use metactl::cancel::Cancel;
 use metactl::config::{ConfigError, ConfigErrorKind};
+use metactl::error::chain;
 use metactl::identity::IdentityError;
 use metactl::metadb::MetaDbError;
 use metactl::storage::StorageError;
-use metactl::walk::{WalkError, chain};
+use metactl::walk::WalkError;
 use std::process::ExitCode;
 
 /// Exit status of every command.

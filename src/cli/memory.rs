@@ -2,10 +2,10 @@
 
 use super::context::{Context, Expected};
 use super::ui::Ui;
+use metactl::error::chain;
 use metactl::metadb::Place;
 use metactl::stamp::StoredStamp;
 use metactl::state::{self, Change, StampRecord, State};
-use metactl::walk::chain;
 use std::path::PathBuf;
 
 /// The state file that the options and the environment name; `None` if there is to be none.

@@ -433,6 +433,12 @@ pub trait MetaDbWriter {
         32 << 20
     }
 
+    /// Whether image records of a huge repo may be written before the rest of it, by a [`RepoWork`] of their own that keeps
+    /// the repo's records. Only where what was acknowledged cannot be lost before the rest is written.
+    fn takes_images_ahead(&self) -> bool {
+        false
+    }
+
     /// Reads through the writer's own handle, so that they see its writes.
     fn reader(&self) -> &dyn MetaDb;
 

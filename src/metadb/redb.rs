@@ -250,6 +250,10 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
 }
 
 impl MetaDbWriter for RedbWriter {
+    fn takes_images_ahead(&self) -> bool {
+        true
+    }
+
     fn reader(&self) -> &dyn MetaDb {
         &self.0
     }

@@ -13,7 +13,7 @@ use super::wire::{self, Carry, Record};
 use super::{RepoChange, RepoState, encode_time};
 use crate::oci::time::Time;
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where releases and drivers of zot differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +41,14 @@ impl Entry {
     pub fn image(&self) -> Option<&ImageEntry> {
         match self {
             Self::Image(image) => Some(image),
+            Self::Signature(_) => None,
+        }
+    }
+
+    /// Take its encoded `ImageMeta`, if it is an image: digest and record.
+    pub fn take_meta(&mut self) -> Option<(String, Vec<u8>)> {
+        match self {
+            Self::Image(image) => Some((image.digest.clone(), std::mem::take(&mut image.meta))),
             Self::Signature(_) => None,
         }
     }
@@ -130,6 +138,7 @@ pub fn fold(
         repo,
         verdicts: meta.as_ref().map(verdicts).unwrap_or_default(),
         meta: meta.map(|meta| reset(meta, &storage.tags)),
+        referrers: HashMap::new(),
         clock,
         rules,
     };
@@ -250,11 +259,13 @@ struct Fold<'a> {
     repo: &'a str,
     meta: Option<proto::RepoMeta>,
     verdicts: Verdicts,
+    /// Where a subject's list has a referrer: all lists begin empty.
+    referrers: HashMap<(&'a str, &'a str), usize>,
     clock: Clock,
     rules: Rules,
 }
 
-impl Fold<'_> {
+impl<'a> Fold<'a> {
     /// `AddManifestSignature`.
     fn add_signature(&mut self, entry: &SignatureEntry) {
         let info = self.signature_info(entry);
@@ -306,7 +317,7 @@ impl Fold<'_> {
     }
 
     /// `SetRepoReference`, as far as RepoMeta goes and without the aggregates.
-    fn set_reference(&mut self, image: &ImageEntry) {
+    fn set_reference(&mut self, image: &'a ImageEntry) {
         let meta =
             self.meta.get_or_insert_with(|| proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() });
         placeholder(&mut meta.tags);
@@ -316,7 +327,8 @@ impl Fold<'_> {
 
         if let Some(subject) = &image.subject {
             let list = &mut meta.referrers.entry(subject.clone()).or_default().list;
-            match list.iter_mut().find(|known| known.digest == image.digest) {
+            let at = *self.referrers.entry((subject, &image.digest)).or_insert(list.len());
+            match list.get_mut(at) {
                 Some(known) => known.count += 1,
                 None => list.push(proto::ReferrerInfo {
                     digest: image.digest.clone(),

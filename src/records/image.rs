@@ -16,7 +16,7 @@ pub struct ImageEntry {
     pub digest: String,
     /// [`oci::MANIFEST`] or [`oci::INDEX`]; Docker types are recorded as these.
     pub media_type: &'static str,
-    /// Encoded `ImageMeta`.
+    /// Encoded `ImageMeta`; empty if it was taken out, which the fold does not mind.
     pub meta: Vec<u8>,
     /// Length of the manifest or index in bytes.
     pub size: i64,

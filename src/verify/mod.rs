@@ -393,7 +393,7 @@ impl Verify<'_> {
 
 fn note(report: &mut Report, outcome: Result<(), StateError>) {
     if let Err(error) = outcome {
-        report.state_problem = Some(crate::walk::chain(&error));
+        report.state_problem = Some(crate::error::chain(&error));
     }
 }
 
@@ -415,7 +415,7 @@ impl Shared<'_, '_> {
                 return;
             }
         };
-        self.verify.progress.repo_done(seen.manifests, seen.bytes);
+        self.verify.progress.repo_done();
         {
             let mut reached = lock(self.reached);
             match (&mut *reached, seen.readable) {

@@ -94,7 +94,7 @@ impl Recall<'_> {
         let size = sample_size(unchanged.len(), verify.sample);
         let (sample, rest) = unchanged.split_at_checked(size).unwrap_or((&unchanged, &[]));
         due.extend(sample.iter().map(|(_, _, name)| *name));
-        rest.iter().for_each(|_| verify.progress.repo_done(0, 0));
+        rest.iter().for_each(|_| verify.progress.repo_done());
         Ok(due)
     }
 

@@ -10,6 +10,7 @@ use super::findings::{Finding, Id};
 use super::records::{Records, unknown};
 use super::source::{self, Index, Listed};
 use super::{Depth, Verify, VerifyError, compare, push_times, quick};
+use crate::error::chain;
 use crate::metadb::MetaDbError;
 use crate::oci::time::Time;
 use crate::records::fold::{Entry, RepoEntries};
@@ -18,7 +19,6 @@ use crate::records::wire::Record;
 use crate::records::{RepoState, proto};
 use crate::state::RepoMemory;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
-use crate::walk::chain;
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -202,7 +202,8 @@ impl Look<'_> {
     fn read(&self, listed: &[Listed]) -> Result<source::Storage, VerifyError> {
         let index = Index { stat: self.stat, text: self.text, listed };
         let verify = self.verify;
-        source::read(verify.stores, self.repo, &index, verify.rules, verify.cancel).map_err(|_| VerifyError::Cancelled)
+        source::read(verify.stores, self.repo, &index, verify.rules, verify.progress, verify.cancel)
+            .map_err(|_| VerifyError::Cancelled)
     }
 
     /// Judge storage by itself. Returns whether there is anything to record.

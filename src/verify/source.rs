@@ -7,11 +7,12 @@
 
 use super::findings::{Finding, Id};
 use crate::cancel::Cancel;
+use crate::error::chain;
 use crate::oci::{self, json};
+use crate::progress::Progress;
 use crate::records::fold::Rules;
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
-use crate::walk::chain;
 use crate::walk::read::{ReadError, RepoRead, read_repo};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +110,7 @@ pub fn read(
     repo: &str,
     index: &Index<'_>,
     rules: Rules,
+    progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Storage, StorageError> {
     let mut manifests: BTreeMap<&str, Vec<&Listed>> = BTreeMap::new();
@@ -119,7 +121,7 @@ pub fn read(
     for careful in [false, true] {
         let source = Source { store, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
         // On this thread alone: findings come in the order of the index.
-        let outcome = read_repo(&source, repo, rules, 1, cancel);
+        let outcome = read_repo(&source, repo, rules, 1, progress, cancel);
         let seen = source.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match outcome {
             Ok(read) => return Ok(Storage { read, problems: seen.problems, bad: seen.bad }),

@@ -155,10 +155,22 @@ impl Share<'_> {
         self.memory.tell_waiting(&state);
     }
 
+    /// A part of the repo that waits for a commit of its own, before the rest of it.
+    pub(super) fn split(&self, bytes: usize) -> Self {
+        let mut part = Self { memory: self.memory, repo: self.repo, bytes: AtomicUsize::new(bytes), handed: false };
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        part.hand_over_part();
+        part
+    }
+
     /// The repo is read; now it waits for its commit.
     pub(super) fn hand_over(&mut self) {
+        self.memory.lock().reading.remove(&self.repo);
+        self.hand_over_part();
+    }
+
+    fn hand_over_part(&mut self) {
         let mut state = self.memory.lock();
-        state.reading.remove(&self.repo);
         state.handed += 1;
         state.ready += self.bytes();
         self.handed = true;

@@ -5,38 +5,44 @@
 //! ```
 //!
 //! Invariants: the stamp is cleared before the first write and written after the last commit, only if every repo is
-//! complete and storage did not change meanwhile; a repo is built in memory and committed whole; a failed or partial
-//! repo is left due for the next walk.
+//! complete and storage did not change meanwhile; a repo's records are built in memory and committed whole, after those
+//! of its images; a failed or partial repo is left due for the next walk.
 
 mod memory;
 pub mod plan;
 pub mod read;
+mod report;
 mod work;
 
+pub use report::{Problem, StampOutcome, WalkReport};
+
 use crate::cancel::Cancel;
+use crate::error::chain;
 use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
 use crate::oci::{self, json, time::Time};
 use crate::parallel::parallel;
 use crate::progress::{Phase, Progress};
-use crate::records::fold::{Clock, Rules};
+use crate::records::fold::{Clock, Entry, Rules};
 use crate::records::proto;
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
 use plan::{Plan, Scope};
 use prost::Message as _;
-use read::{ReadError, RepoRead, read_repo_within};
+use read::{ReadError, Reading, RepoRead, read_repo_within};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-use work::{Due, Gone, Item, Look};
+use work::{Ahead, Due, Gone, Item, Look, Ready};
 
 /// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone: room to read on while a
 /// batch is committed.
 const MEMORY: usize = 96 << 20;
 /// Batches of blobs that one thread reads faster than several can share them.
 const FEW_BATCHES: usize = 4;
+/// A repo of more batches than this is huge: records of its images are written while it is being read.
+const MANY_BATCHES: usize = 16;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -54,81 +60,6 @@ pub enum WalkError {
     /// Asked to stop.
     #[error("cancelled")]
     Cancelled,
-}
-
-/// A repo that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Repository name.
-    pub repo: String,
-    /// The digest at fault, if it is one.
-    pub digest: Option<String>,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// What became of the stamp.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StampOutcome {
-    /// Written: this walk vouches for the metaDB.
-    Written(String),
-    /// It was there already, and nothing had to be written.
-    Current(String),
-    /// A walk over some repos only: the stamp that was there is there again.
-    Restored(String),
-    /// There is none now, for this reason.
-    Absent(String),
-    /// Left as it was, for this reason.
-    Untouched(String),
-}
-
-impl StampOutcome {
-    /// Whether the metaDB is stamped now, by this walk's leave.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        matches!(self, Self::Written(_) | Self::Current(_) | Self::Restored(_))
-    }
-}
-
-/// What a walk did.
-#[derive(Debug, Clone)]
-pub struct WalkReport {
-    /// Repos that storage lists.
-    pub listed: usize,
-    /// Repos read and recorded, of these new ones.
-    pub parsed: usize,
-    /// Repos recorded for the first time.
-    pub new: usize,
-    /// Repos left alone because storage is older than their records.
-    pub unchanged: usize,
-    /// Repos removed from the metaDB.
-    pub deleted: Vec<String>,
-    /// Repos recorded without some manifests.
-    pub partial: Vec<Problem>,
-    /// Repos not recorded.
-    pub failed: Vec<Problem>,
-    /// Repos that kept changing while they were read.
-    pub moving: Vec<String>,
-    /// Image records removed by `--prune`.
-    pub pruned: usize,
-    /// Manifests and indexes read.
-    pub manifests: u64,
-    /// Bytes read from storage.
-    pub bytes: u64,
-    /// The stamp.
-    pub stamp: StampOutcome,
-    /// Why the walk broke off, if it did.
-    pub broken_off: Option<String>,
-    /// Wall-clock time.
-    pub elapsed: Duration,
-}
-
-impl WalkReport {
-    /// Whether every repo in scope is now recorded completely.
-    #[must_use]
-    pub fn complete(&self) -> bool {
-        self.partial.is_empty() && self.failed.is_empty() && self.moving.is_empty() && self.broken_off.is_none()
-    }
 }
 
 /// A walk, ready to run.
@@ -180,6 +111,7 @@ impl Walk<'_> {
             seen: plan.unchanged.iter().cloned().collect(),
             failed: BTreeMap::new(),
             partial: BTreeMap::new(),
+            refused: BTreeMap::new(),
         };
         let nothing_due =
             plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
@@ -249,6 +181,8 @@ struct Run<'a> {
     seen: BTreeMap<String, IndexStat>,
     failed: BTreeMap<String, Problem>,
     partial: BTreeMap<String, Problem>,
+    /// Why images of a huge repo cannot be written, and so it cannot either.
+    refused: BTreeMap<String, String>,
 }
 
 impl Run<'_> {
@@ -309,13 +243,14 @@ impl Run<'_> {
         walk.progress.begin(Phase::Walk, due.len() as u64);
         let queue = Queue { due, new, next: AtomicUsize::new(0) };
         let memory = Memory::new(MEMORY, walk.cancel);
+        let ahead = writer.takes_images_ahead();
         let result = std::thread::scope(|threads| {
             let (sender, receiver) = channel();
             for _ in 0..walk.stores.readers(walk.jobs).clamp(1, due.len().max(1)) {
                 let (sender, queue, memory, counted) = (sender.clone(), &queue, &memory, memory.reader());
                 threads.spawn(move || {
                     let _counted = counted;
-                    walk.read(queue, memory, &sender);
+                    walk.read(queue, memory, ahead, &sender);
                 });
             }
             // Whatever ends the commits ends the readers.
@@ -331,34 +266,48 @@ impl Run<'_> {
         &mut self,
         writer: &mut dyn MetaDbWriter,
         memory: &Memory,
-        ready: &Receiver<Item<'i>>,
+        ready: &Receiver<Ready<'i>>,
     ) -> Result<(), WalkError> {
         let enough = writer.batch_bytes();
         let mut last_commit = Instant::now();
         loop {
             let more = memory.wait(enough, last_commit + COMMIT_INTERVAL);
             let mut bytes = 0;
-            let mut batch: Vec<Item<'i>> = Vec::new();
+            let (mut images, mut repos) = (Vec::new(), Vec::new());
             while bytes < enough
-                && let Ok(item) = ready.try_recv()
+                && let Ok(part) = ready.try_recv()
             {
-                bytes += item.share.bytes();
-                batch.push(item);
+                bytes += part.bytes();
+                match part {
+                    Ready::Images(ahead) => images.push(ahead),
+                    Ready::Repo(item) => repos.push(*item),
+                }
             }
-            if batch.is_empty() && !more {
+            if images.is_empty() && repos.is_empty() && !more {
                 return Ok(());
             }
-            self.commit(writer, batch)?;
+            self.commit_images(writer, images)?;
+            self.commit(writer, repos)?;
             last_commit = Instant::now();
         }
     }
 
-    fn commit(&mut self, writer: &mut dyn MetaDbWriter, batch: Vec<Item<'_>>) -> Result<(), WalkError> {
-        if batch.is_empty() {
-            return Ok(());
+    fn commit_images(&mut self, writer: &mut dyn MetaDbWriter, batch: Vec<Ahead<'_>>) -> Result<(), WalkError> {
+        let work: Vec<&dyn RepoWork> = batch.iter().map(|ahead| ahead as &dyn RepoWork).collect();
+        for (ahead, outcome) in batch.iter().zip(write(writer, &work)?) {
+            if let Outcome::Refused(Refusal::Unusable(reason)) = outcome {
+                self.refused.insert(ahead.repo.to_owned(), reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, writer: &mut dyn MetaDbWriter, mut batch: Vec<Item<'_>>) -> Result<(), WalkError> {
+        for item in &mut batch {
+            item.refused = self.refused.remove(item.repo);
         }
         let work: Vec<&dyn RepoWork> = batch.iter().map(|item| item as &dyn RepoWork).collect();
-        let outcomes = writer.write(&work)?;
+        let outcomes = write(writer, &work)?;
         let mut refused = Vec::new();
         for (item, outcome) in batch.iter().zip(outcomes) {
             match (&item.read, outcome) {
@@ -372,9 +321,7 @@ impl Run<'_> {
                 }
             }
         }
-        if !refused.is_empty() {
-            writer.write(&refused.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
-        }
+        write(writer, &refused.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
         Ok(())
     }
 
@@ -423,7 +370,7 @@ impl Run<'_> {
                 return false;
             }
             let now = walk.stores.stat_index(repo).ok();
-            walk.progress.repo_done(0, 0);
+            walk.progress.repo_done();
             now.as_ref() != self.seen.get(*repo)
         });
         walk.progress.end();
@@ -464,6 +411,10 @@ impl Run<'_> {
     }
 }
 
+fn write(writer: &mut dyn MetaDbWriter, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {
+    if work.is_empty() { Ok(Vec::new()) } else { writer.write(work) }
+}
+
 /// The repos of one round.
 struct Queue<'a> {
     due: &'a [String],
@@ -481,7 +432,8 @@ impl<'a> Queue<'a> {
 
 impl Walk<'_> {
     /// A reader thread: takes the next repo until there is none.
-    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, sender: &Sender<Item<'r>>) {
+    /// `ahead`: whether the writer takes images ahead.
+    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, ahead: bool, sender: &Sender<Ready<'r>>) {
         let readers = self.stores.readers(self.jobs);
         while let Some((at, repo)) = queue.take() {
             if memory.is_closed() {
@@ -494,7 +446,24 @@ impl Walk<'_> {
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let alone = queue.due.len() - at > readers;
             let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
-            let read = read_repo_within(&share, self.stores, repo, self.rules, jobs, self.cancel);
+            let hand_ahead = |entries: &mut [Entry], batches| {
+                if ahead && batches > MANY_BATCHES {
+                    let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
+                    let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
+                    // Nobody there means that the walk ends, which the next batch finds out.
+                    sender.send(Ready::Images(Ahead { repo, images, share })).ok();
+                }
+            };
+            let read = read_repo_within(&Reading {
+                share: &share,
+                store: self.stores,
+                repo,
+                rules: self.rules,
+                jobs: &jobs,
+                look: &hand_ahead,
+                progress: self.progress,
+                cancel: self.cancel,
+            });
             match &read {
                 Err(ReadError::Storage(StorageError::Cancelled)) => return,
                 Err(_) => share.settle(share.bytes(), 0),
@@ -503,27 +472,10 @@ impl Walk<'_> {
             let index_read = self.stores.route(repo).in_store_time(now);
             let clock = Clock { index_read: index_read.into(), now: now.into() };
             let item = Item::new(self, repo, read, clock, share, at < queue.new);
-            self.progress.repo_done(item.manifests(), item.bytes());
-            if sender.send(item.hand_over()).is_err() {
+            self.progress.repo_done();
+            if sender.send(Ready::Repo(Box::new(item.hand_over()))).is_err() {
                 return;
             }
         }
     }
-}
-
-/// An error with its causes, on one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // Transparent wrappers repeat their cause.
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -104,7 +104,7 @@ pub fn plan(
             return Err(StorageError::Cancelled);
         }
         let stat = stores.stat_index(repo);
-        progress.repo_done(0, 0);
+        progress.repo_done();
         stat
     });
     progress.end();

@@ -3,6 +3,7 @@
 use super::memory::{Memory, Share};
 use crate::cancel::Cancel;
 use crate::oci::{self, json, time::Time};
+use crate::progress::Progress;
 use crate::records::fold::{Entry, RepoEntries, Rules};
 use crate::records::image::{ImageEntry, Source};
 use crate::records::signature::{self, Kind, SignatureEntry};
@@ -112,21 +113,41 @@ pub fn read_repo(
     repo: &str,
     rules: Rules,
     jobs: usize,
+    progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
     let memory = Memory::new(usize::MAX, cancel);
-    read_repo_within(&memory.begin(), store, repo, rules, |_| jobs, cancel)
+    let share = memory.begin();
+    read_repo_within(&Reading {
+        share: &share,
+        store,
+        repo,
+        rules,
+        jobs: &|_| jobs,
+        look: &|_, _| (),
+        progress,
+        cancel,
+    })
 }
 
-/// As [`read_repo`], holding no more than `share` has room for. `jobs` tells the threads by the number of batches.
-pub(super) fn read_repo_within(
-    share: &Share<'_>,
-    store: &dyn ImageStore,
-    repo: &str,
-    rules: Rules,
-    jobs: impl FnOnce(usize) -> usize,
-    cancel: &Cancel,
-) -> Result<RepoRead, ReadError> {
+/// How a repo is read.
+pub(super) struct Reading<'a> {
+    /// Has room for what is held.
+    pub(super) share: &'a Share<'a>,
+    pub(super) store: &'a dyn ImageStore,
+    pub(super) repo: &'a str,
+    pub(super) rules: Rules,
+    /// Threads, by the number of batches.
+    pub(super) jobs: &'a dyn Fn(usize) -> usize,
+    /// Is shown the entries of every batch, with the number of batches.
+    pub(super) look: &'a (dyn Fn(&mut [Entry], usize) + Sync),
+    pub(super) progress: &'a dyn Progress,
+    pub(super) cancel: &'a Cancel,
+}
+
+/// As [`read_repo`].
+pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadError> {
+    let Reading { share, store, repo, rules, jobs, look, progress, cancel } = *reading;
     let (index, document, length) = read_index(share, store, repo, cancel)?;
     // The descriptors go one by one as they are turned into less.
     let listed: Vec<Listed> = document
@@ -150,10 +171,15 @@ pub(super) fn read_repo_within(
     let batches = runs(&listed, |listed| announced(listed.size));
     let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
-            return Err(StorageError::Cancelled.into());
+            return Err(ReadError::from(StorageError::Cancelled));
         }
         let mut reader = Reader { share, store, repo, rules, out: BatchRead::default() };
-        reader.read(batch).map(|()| reader.out)
+        reader.read(batch)?;
+        let mut read = reader.out;
+        look(&mut read.entries, batches.len());
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        progress.part_read(read.manifests, read.bytes, batch.len() as f64 / listed.len() as f64);
+        Ok(read)
     });
     for batch in read {
         let batch = batch?;

@@ -44,13 +44,16 @@ pub(super) struct Item<'a> {
     pub(super) read: Result<RepoRead, ReadError>,
     /// Of the memory in flight.
     pub(super) share: Share<'a>,
+    /// Why its images could not be written ahead.
+    pub(super) refused: Option<String>,
     look: Look<'a>,
     rules: Rules,
     clock: Clock,
-    /// Positions of the images in `read`: the same digest can be listed under several tags.
+    /// Positions of the images in `read` that are still to be written: the same digest can be listed under several tags.
     images: Vec<usize>,
     /// What becomes of a repo without records: nearly all the work of a first walk, done before it is the writer's turn.
-    first: Option<RepoChange>,
+    /// The writer takes it; if it must build once more, then anew.
+    first: Mutex<Option<RepoChange>>,
 }
 
 impl<'a> Item<'a> {
@@ -65,15 +68,19 @@ impl<'a> Item<'a> {
     ) -> Self {
         let mut seen = HashSet::new();
         let images = read.iter().flat_map(|read| read.entries.entries.iter().enumerate());
-        let images = images.filter(|(_, entry)| entry.image().is_some_and(|image| seen.insert(image.digest.as_str())));
+        let images = images.filter(|(_, entry)| {
+            entry.image().is_some_and(|image| !image.meta.is_empty() && seen.insert(image.digest.as_str()))
+        });
         let images = images.map(|(at, _)| at).collect();
         let look = Look::new(repo, walk.stores);
-        let mut item = Self { repo, read, share, look, rules: walk.rules, clock, images, first: None };
+        let mut item =
+            Self { repo, read, share, refused: None, look, rules: walk.rules, clock, images, first: Mutex::default() };
         if new && let Ok(read) = &item.read {
-            item.first = item.fold(read, &RepoState::default()).ok();
-            if let Some(RepoChange::Write { meta, blobs, .. }) = &item.first {
+            let first = item.fold(read, &RepoState::default()).ok();
+            if let Some(RepoChange::Write { meta, blobs, .. }) = &first {
                 item.share.settle(0, [meta, blobs].into_iter().flatten().map(Vec::len).sum());
             }
+            item.first = Mutex::new(first);
         }
         item
     }
@@ -82,14 +89,6 @@ impl<'a> Item<'a> {
     pub(super) fn hand_over(mut self) -> Self {
         self.share.hand_over();
         self
-    }
-
-    pub(super) fn manifests(&self) -> u64 {
-        self.read.as_ref().map_or(0, |read| read.manifests)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.read.as_ref().map_or(0, |read| read.bytes)
     }
 
     fn fold(&self, read: &RepoRead, prior: &RepoState) -> Result<RepoChange, FoldError> {
@@ -116,12 +115,53 @@ impl RepoWork for Item<'_> {
 
     fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
         let Ok(read) = &self.read else { return Due(self.repo).build(prior) };
+        if let Some(reason) = &self.refused {
+            return Err(Refusal::Unusable(reason.clone()));
+        }
         if self.look.answer().ok().as_ref() != Some(&read.index) {
             return Err(Refusal::Moved);
         }
-        match &self.first {
-            Some(first) if *prior == RepoState::default() => Ok(first.clone()),
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match first {
+            Some(first) if *prior == RepoState::default() => Ok(first),
             _ => self.fold(read, prior).map_err(|error| Refusal::Unusable(error.to_string())),
+        }
+    }
+}
+
+/// Image records of a huge repo, written while the rest of it is still being read. They follow from their blobs alone, so
+/// they are right whatever becomes of the repo.
+pub(super) struct Ahead<'a> {
+    pub(super) repo: &'a str,
+    pub(super) images: Vec<(String, Vec<u8>)>,
+    pub(super) share: Share<'a>,
+}
+
+impl RepoWork for Ahead<'_> {
+    fn repo(&self) -> &str {
+        self.repo
+    }
+
+    fn images(&self) -> Vec<(&str, &[u8])> {
+        self.images.iter().map(|(digest, meta)| (digest.as_str(), meta.as_slice())).collect()
+    }
+
+    fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
+        Ok(RepoChange::Keep)
+    }
+}
+
+/// What readers hand to the writer.
+pub(super) enum Ready<'a> {
+    Images(Ahead<'a>),
+    Repo(Box<Item<'a>>),
+}
+
+impl Ready<'_> {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Images(ahead) => ahead.share.bytes(),
+            Self::Repo(item) => item.share.bytes(),
         }
     }
 }

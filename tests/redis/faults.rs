@@ -8,9 +8,9 @@ use crate::support::walk::{open_writer, walk_at};
 use crate::support::work::{Work, all, done, records, repos, store};
 use crate::{failed, read};
 use metactl::cancel::Cancel;
+use metactl::error::chain;
 use metactl::metadb::redis::RedisOptions;
 use metactl::metadb::{MetaDbError, Outcome, Place, Refusal};
-use metactl::walk::chain;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 

@@ -15,9 +15,9 @@ mod scans;
 
 use metactl::cancel::Cancel;
 use metactl::config::tree::Tree;
+use metactl::error::chain;
 use metactl::metadb::redis::RedisOptions;
 use metactl::metadb::{MetaDb, MetaDbError, Place};
-use metactl::walk::chain;
 use std::path::Path;
 use support::driver::{Raw, dump_bolt};
 use support::equality::{differences, strict};

@@ -8,6 +8,7 @@ use super::support::store::{Repo, sha256, write_at};
 use super::world::descriptor;
 use metactl::cancel::Cancel;
 use metactl::oci::time::Time;
+use metactl::progress::Silent;
 use metactl::records::RepoState;
 use metactl::records::encode_time;
 use metactl::records::fold::{Clock, Entry, Rules};
@@ -133,7 +134,7 @@ impl<'a> Registry<'a> {
         std::fs::remove_dir_all(alone.path().join("r/blobs")).unwrap();
         std::os::unix::fs::symlink(self.root.join("r/blobs"), alone.path().join("r/blobs")).unwrap();
         let stores = super::support::walk::stores(alone.path());
-        let read = read_repo(&stores, "r", Rules::default(), 1, &Cancel::default()).unwrap();
+        let read = read_repo(&stores, "r", Rules::default(), 1, &Silent, &Cancel::default()).unwrap();
         for entry in &read.entries.entries {
             match entry {
                 Entry::Image(image) => {
@@ -185,7 +186,7 @@ impl<'a> Registry<'a> {
 
     fn walk(&mut self) {
         let stores = super::support::walk::stores(self.root);
-        let read = read_repo(&stores, "r", Rules::default(), 1, &Cancel::default()).unwrap();
+        let read = read_repo(&stores, "r", Rules::default(), 1, &Silent, &Cancel::default()).unwrap();
         let prior =
             RepoState { meta: self.model.meta.clone(), blobs: self.model.blobs.clone(), ..RepoState::default() };
         let (meta, blobs) = super::support::model::walk("r", &prior, &read.entries, clock(), Rules::default()).unwrap();

@@ -276,6 +276,10 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
 }
 
 impl MetaDbWriter for BoltWriter {
+    fn takes_images_ahead(&self) -> bool {
+        true
+    }
+
     fn reader(&self) -> &dyn MetaDb {
         &self.0
     }

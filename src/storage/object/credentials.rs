@@ -72,7 +72,7 @@ impl CredentialProvider for DefaultChain {
                 CredentialsError::CredentialsNotLoaded(_) => {
                     "there are none in the environment, the profile, the container or the instance metadata".to_owned()
                 }
-                error => crate::walk::chain(error),
+                error => crate::error::chain(error),
             };
             object_store::Error::Generic { store: "S3", source: format!("no AWS credentials: {why}").into() }
         })?;

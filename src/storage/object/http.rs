@@ -169,7 +169,7 @@ impl Patient {
         let outcome = self.whole(request).await;
         *trace.lock() = match &outcome {
             Ok((_, refusal)) => refusal.clone(),
-            Err(error) => Some(Refusal { text: crate::walk::chain(error), ..Refusal::default() }),
+            Err(error) => Some(Refusal { text: crate::error::chain(error), ..Refusal::default() }),
         };
         outcome.map(|(response, _)| response)
     }

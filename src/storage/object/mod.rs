@@ -349,8 +349,8 @@ impl Bucket {
 /// An error without the library's words around it.
 fn reason(error: &object_store::Error) -> String {
     match error {
-        object_store::Error::Generic { source, .. } => crate::walk::chain(source.as_ref()),
-        other => crate::walk::chain(other),
+        object_store::Error::Generic { source, .. } => crate::error::chain(source.as_ref()),
+        other => crate::error::chain(other),
     }
 }
 

@@ -1,0 +1,99 @@
+//! A repo so large that records of its images are written while it is still being read.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use metactl::walk::StampOutcome;
+use serde_json::Value;
+use std::path::Path;
+use support::driver::Driver;
+use support::records::visible;
+use support::walk::walk;
+
+/// More than one batch of blobs would be if the sizes in `index.json` were true.
+const ANNOUNCED: u64 = 5 << 20;
+const IMAGES: usize = 24;
+
+/// A repo of a few images, and one whose descriptors say that it is huge: the batches are made by what they say.
+fn store(root: &Path, huge: bool) {
+    support::work::store(root, 2, IMAGES);
+    if huge {
+        edit_index(root, |descriptor| descriptor["size"] = ANNOUNCED.into());
+    }
+}
+
+fn edit_index(root: &Path, edit: impl Fn(&mut Value)) {
+    let path = root.join("team/repo-1/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    index["manifests"].as_array_mut().unwrap().iter_mut().for_each(edit);
+    support::store::write_at(&path, index.to_string().as_bytes(), 1_700_000_000_000_000_000);
+}
+
+#[test]
+fn its_records_are_those_of_any_repo() {
+    for driver in Driver::BOTH {
+        let (plain, huge) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dumps = [(&plain, false), (&huge, true)].map(|(dir, is_huge)| {
+            let root = dir.path().join("zot");
+            store(&root, is_huge);
+            let report = walk(driver, &root, false);
+            assert!(report.complete() && report.stamp.is_there(), "{report:?}");
+            assert_eq!(report.manifests, 2 * IMAGES as u64);
+            visible(&driver.dump(&root))
+        });
+        assert_eq!(dumps[0], dumps[1], "{driver:?}");
+        assert_eq!(dumps[1]["ImageMeta"].as_object().unwrap().len(), 2 * IMAGES);
+
+        // Once more over its own records, and over records of which one is missing and one is spoilt.
+        let root = huge.path().join("zot");
+        assert!(walk(driver, &root, true).complete());
+        assert_eq!(visible(&driver.dump(&root)), dumps[1], "{driver:?}");
+        let mut raw = driver.dump(&root);
+        let images = raw.0.get_mut("ImageMeta").unwrap();
+        let digests: Vec<Vec<u8>> = images.keys().cloned().collect();
+        images.remove(&digests[0]);
+        images.insert(digests[1].clone(), vec![0xff]);
+        driver.restore(&root, &raw);
+        assert!(walk(driver, &root, true).complete());
+        assert_eq!(visible(&driver.dump(&root)), dumps[1], "{driver:?}");
+    }
+}
+
+#[test]
+fn an_image_record_that_cannot_be_replaced_fails_it_and_nothing_else() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("zot");
+        store(&root, true);
+        walk(driver, &root, false);
+        let index: Value =
+            serde_json::from_slice(&std::fs::read(root.join("team/repo-1/index.json")).unwrap()).unwrap();
+        let digest = index["manifests"][3]["digest"].as_str().unwrap();
+        let mut raw = driver.dump(&root);
+        let mut record = raw.get("ImageMeta", digest).unwrap().to_vec();
+        // A field of a later zot's.
+        record.extend([0x90, 0x03, 0x07]);
+        raw.put("ImageMeta", digest, &record);
+        driver.restore(&root, &raw);
+
+        let report = walk(driver, &root, true);
+        assert!(matches!(&report.stamp, StampOutcome::Absent(_)), "{driver:?} {report:?}");
+        let failed: Vec<(&str, bool)> = report
+            .failed
+            .iter()
+            .map(|problem| {
+                (problem.repo.as_str(), problem.reason.contains("unknown fields") && problem.reason.contains(digest))
+            })
+            .collect();
+        assert_eq!(failed, [("team/repo-1", true)], "{report:?}");
+        let after = driver.dump(&root);
+        assert_eq!(after.get("ImageMeta", digest).unwrap(), record, "{driver:?}");
+        assert_eq!(
+            after.bucket("RepoMeta")[&b"team/repo-1"[..]],
+            raw.bucket("RepoMeta")[&b"team/repo-1"[..]],
+            "{driver:?}"
+        );
+        let updated = &after.bucket("RepoLastUpdated")[&b"team/repo-1"[..]];
+        assert_eq!(*updated, metactl::records::encode_time(metactl::oci::time::Time::ZERO), "it is due: {driver:?}");
+    }
+}
