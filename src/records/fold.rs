@@ -127,7 +127,7 @@ pub fn fold(
     clock: Clock,
     rules: Rules,
 ) -> Result<RepoChange, FoldError> {
-    let (meta, meta_carry) = match &prior.meta {
+    let (meta, meta_carry) = match present(&prior.meta) {
         None => (None, Carry::default()),
         Some(bytes) => {
             let (meta, carry) = decode::<proto::RepoMeta>(Record::RepoMeta, "RepoMeta", bytes)?;
@@ -137,7 +137,7 @@ pub fn fold(
     let mut fold = Fold {
         repo,
         verdicts: meta.as_ref().map(verdicts).unwrap_or_default(),
-        meta: meta.map(|meta| reset(meta, &storage.tags)),
+        meta: meta.map(|meta| reset(repo, meta, &storage.tags)),
         referrers: HashMap::new(),
         clock,
         rules,
@@ -180,6 +180,11 @@ pub fn fold(
     })
 }
 
+/// A record without any content is none, as zot sees it.
+fn present(record: &Option<Vec<u8>>) -> Option<&[u8]> {
+    record.as_deref().filter(|bytes| !bytes.is_empty())
+}
+
 fn decode<T: prost::Message + Default>(
     record: Record,
     name: &'static str,
@@ -195,7 +200,7 @@ fn decode<T: prost::Message + Default>(
 }
 
 fn prior_blobs(repo: &str, prior: &RepoState) -> Result<(proto::RepoBlobs, Carry), FoldError> {
-    let (mut blobs, carry) = match &prior.blobs {
+    let (mut blobs, carry) = match present(&prior.blobs) {
         Some(bytes) => decode::<proto::RepoBlobs>(Record::RepoBlobs, "RepoBlobs", bytes)?,
         None => (proto::RepoBlobs { name: repo.to_owned(), ..Default::default() }, Carry::default()),
     };
@@ -229,12 +234,12 @@ fn verdicts(meta: &proto::RepoMeta) -> Verdicts {
 }
 
 /// `ResetRepoReferences`: forget everything that storage will tell again; keep what only the metaDB knows.
-fn reset(meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::RepoMeta {
+fn reset(repo: &str, meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::RepoMeta {
     let mut tags: BTreeMap<_, _> =
         meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
     tags.entry(String::new()).or_default();
     proto::RepoMeta {
-        name: meta.name,
+        name: repo.to_owned(),
         tags,
         statistics: meta.statistics,
         signatures: BTreeMap::from([(String::new(), no_signatures())]),

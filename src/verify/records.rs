@@ -99,8 +99,11 @@ impl Records<'_> {
     pub fn image_records(&self, records: &BTreeMap<&str, Option<Vec<u8>>>) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut seen = BTreeSet::new();
-        for image in self.images().filter(|image| seen.insert(image.digest.as_str())) {
-            let tag = if image.is_tag { image.reference.as_str() } else { "" };
+        // Of a digest that is listed several times, under whatever media types, the last one is what is recorded.
+        let last: BTreeMap<&str, &ImageEntry> = self.images().map(|image| (image.digest.as_str(), image)).collect();
+        for first in self.images().filter(|image| seen.insert(image.digest.as_str())) {
+            let tag = if first.is_tag { first.reference.as_str() } else { "" };
+            let image = last.get(first.digest.as_str()).copied().unwrap_or(first);
             let Some(found) = records.get(image.digest.as_str()).and_then(Option::as_deref) else {
                 findings.push(Finding::new(Id::ImageMissing).reference(tag).digest(&image.digest));
                 continue;

@@ -41,8 +41,6 @@ use work::{Ahead, Due, Gone, Item, Look, Ready};
 const MEMORY: usize = 96 << 20;
 /// Batches of blobs that one thread reads faster than several can share them.
 const FEW_BATCHES: usize = 4;
-/// A repo of more batches than this is huge: records of its images are written while it is being read.
-const MANY_BATCHES: usize = 16;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -112,6 +110,7 @@ impl Walk<'_> {
             failed: BTreeMap::new(),
             partial: BTreeMap::new(),
             refused: BTreeMap::new(),
+            returned: BTreeSet::new(),
         };
         let nothing_due =
             plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
@@ -183,6 +182,8 @@ struct Run<'a> {
     partial: BTreeMap<String, Problem>,
     /// Why images of a huge repo cannot be written, and so it cannot either.
     refused: BTreeMap<String, String>,
+    /// Repos that storage did not list, and yet their index was new.
+    returned: BTreeSet<String>,
 }
 
 impl Run<'_> {
@@ -195,7 +196,7 @@ impl Run<'_> {
     /// Everything but the stamp.
     fn records(&mut self, writer: &mut dyn MetaDbWriter, plan: Plan) -> Result<(), WalkError> {
         let walk = self.walk;
-        self.delete(writer, &plan)?;
+        self.delete(writer, &plan.gone, plan.at, |_| None)?;
         let unreadable: Vec<Due<'_>> = plan.unreadable.iter().map(|problem| Due(&problem.repo)).collect();
         writer.write(&unreadable.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
         self.failed.extend(plan.unreadable.iter().map(|problem| (problem.repo.clone(), problem.clone())));
@@ -207,7 +208,7 @@ impl Run<'_> {
             if walk.cancel.is_cancelled() {
                 return Err(WalkError::Cancelled);
             }
-            due = self.recheck()?;
+            due = self.recheck(writer)?;
             // Asked to stop means: no stamp, even if all was done by then.
             if walk.cancel.is_cancelled() {
                 return Err(WalkError::Cancelled);
@@ -223,15 +224,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn delete(&mut self, writer: &mut dyn MetaDbWriter, plan: &Plan) -> Result<(), WalkError> {
-        let listed_at = plan.at.unwrap_or(Time::ZERO);
-        let gone = |repo| Gone { repo, look: Look::new(repo, self.walk.stores), listed_at };
-        let work: Vec<Gone<'_>> = plan.gone.iter().map(|repo| gone(repo)).collect();
-        let outcomes = writer.write(&work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
-        for (repo, outcome) in plan.gone.iter().zip(outcomes) {
-            // A refusal means that it came back: the recheck finds it.
+    /// Delete what storage no longer has, as listed at `at`; `known` tells what an index was by then.
+    fn delete(
+        &mut self,
+        writer: &mut dyn MetaDbWriter,
+        gone: &[String],
+        at: Option<Time>,
+        known: impl Fn(&str) -> Option<IndexStat>,
+    ) -> Result<(), WalkError> {
+        let (listed_at, stores) = (at.unwrap_or(Time::ZERO), self.walk.stores);
+        let gone_at = |repo| Gone { repo, look: Look::new(repo, stores), listed_at, known: known(repo) };
+        let work: Vec<Gone<'_>> = gone.iter().map(|repo| gone_at(repo)).collect();
+        let outcomes = write(writer, &work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
+        for (repo, outcome) in gone.iter().zip(outcomes) {
+            // A refusal means that it seems to have come back: the recheck knows.
             if outcome == Outcome::Done {
                 self.report.deleted.push(repo.clone());
+            } else {
+                self.returned.insert(repo.clone());
             }
         }
         Ok(())
@@ -303,6 +313,8 @@ impl Run<'_> {
     }
 
     fn commit(&mut self, writer: &mut dyn MetaDbWriter, mut batch: Vec<Item<'_>>) -> Result<(), WalkError> {
+        // Where two repos make different records of one digest, the later in the listing has the last word, as in zot.
+        batch.sort_by_key(|item| item.at);
         for item in &mut batch {
             item.refused = self.refused.remove(item.repo);
         }
@@ -350,10 +362,18 @@ impl Run<'_> {
         self.failed.insert(repo.to_owned(), problem);
     }
 
-    /// Repos whose index is no longer the one that was recorded, and repos that appeared meanwhile.
-    fn recheck(&self) -> Result<Vec<String>, WalkError> {
+    /// Repos whose index is no longer the one that was recorded, and repos that appeared meanwhile. A repo that seemed to
+    /// come back, and is not listed even now, goes: its index lies where zot finds no repo.
+    fn recheck(&mut self, writer: &mut dyn MetaDbWriter) -> Result<Vec<String>, WalkError> {
         let walk = self.walk;
+        let mut returned = std::mem::take(&mut self.returned);
+        let known: BTreeMap<String, IndexStat> =
+            returned.iter().filter_map(|repo| Some((repo.clone(), walk.stores.stat_index(repo).ok()?))).collect();
+        let at = Time::from(walk.stores.in_store_time(jiff::Timestamp::now()));
         let listing = walk.stores.list(walk.cancel)?;
+        returned.retain(|repo| !listing.repos.contains(repo));
+        let gone: Vec<String> = returned.into_iter().collect();
+        self.delete(writer, &gone, Some(at), |repo| known.get(repo).cloned())?;
         // Together with what was recorded, so that a repo that vanished meanwhile is noticed too.
         let names: BTreeSet<&str> = listing
             .repos
@@ -375,7 +395,7 @@ impl Run<'_> {
         });
         walk.progress.end();
         let moved = names.into_iter().zip(moved).filter(|(_, moved)| *moved).map(|(repo, _)| repo.to_owned());
-        Ok(moved.collect())
+        Ok(moved.chain(self.returned.iter().cloned()).collect())
     }
 
     /// Remove image records that neither an index nor a kept tag reaches.
@@ -446,13 +466,11 @@ impl Walk<'_> {
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let alone = queue.due.len() - at > readers;
             let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
-            let hand_ahead = |entries: &mut [Entry], batches| {
-                if ahead && batches > MANY_BATCHES {
-                    let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
-                    let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
-                    // Nobody there means that the walk ends, which the next batch finds out.
-                    sender.send(Ready::Images(Ahead { repo, images, share })).ok();
-                }
+            let hand_ahead = |entries: &mut [Entry]| {
+                let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
+                let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
+                // Nobody there means that the walk ends, which the next batch finds out.
+                sender.send(Ready::Images(Ahead { repo, images, share })).ok();
             };
             let read = read_repo_within(&Reading {
                 share: &share,
@@ -460,7 +478,7 @@ impl Walk<'_> {
                 repo,
                 rules: self.rules,
                 jobs: &jobs,
-                look: &hand_ahead,
+                ahead: ahead.then_some(&hand_ahead),
                 progress: self.progress,
                 cancel: self.cancel,
             });
@@ -471,7 +489,7 @@ impl Walk<'_> {
             }
             let index_read = self.stores.route(repo).in_store_time(now);
             let clock = Clock { index_read: index_read.into(), now: now.into() };
-            let item = Item::new(self, repo, read, clock, share, at < queue.new);
+            let item = Item::new(self, repo, read, clock, share, at, at < queue.new);
             self.progress.repo_done();
             if sender.send(Ready::Repo(Box::new(item.hand_over()))).is_err() {
                 return;

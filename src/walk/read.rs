@@ -8,7 +8,7 @@ use crate::records::fold::{Entry, RepoEntries, Rules};
 use crate::records::image::{ImageEntry, Source};
 use crate::records::signature::{self, Kind, SignatureEntry};
 use crate::storage::{Blob, ImageStore, IndexStat, MAX_DOCUMENT, StorageError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// Blobs that are read together: enough for an object store to keep its requests in flight, few enough to bound what is
@@ -16,6 +16,8 @@ use std::time::Duration;
 const BATCH: usize = 256;
 /// As [`BATCH`], by the sizes that their descriptors tell.
 const BATCH_BYTES: usize = 4 << 20;
+/// A repo of more batches than this is huge: records of its images are written while it is being read.
+const MANY_BATCHES: usize = 16;
 /// Memory that `index.json` takes when it is decoded, by the length of its text.
 const INDEX_FACTOR: usize = 4;
 /// Memory of a [`Listed`] and of its tag in the list of all, about.
@@ -118,17 +120,11 @@ pub fn read_repo(
 ) -> Result<RepoRead, ReadError> {
     let memory = Memory::new(usize::MAX, cancel);
     let share = memory.begin();
-    read_repo_within(&Reading {
-        share: &share,
-        store,
-        repo,
-        rules,
-        jobs: &|_| jobs,
-        look: &|_, _| (),
-        progress,
-        cancel,
-    })
+    read_repo_within(&Reading { share: &share, store, repo, rules, jobs: &|_| jobs, ahead: None, progress, cancel })
 }
+
+/// Takes what it wants out of entries.
+pub(super) type Ahead<'a> = dyn Fn(&mut [Entry]) + Sync + 'a;
 
 /// How a repo is read.
 pub(super) struct Reading<'a> {
@@ -139,15 +135,15 @@ pub(super) struct Reading<'a> {
     pub(super) rules: Rules,
     /// Threads, by the number of batches.
     pub(super) jobs: &'a dyn Fn(usize) -> usize,
-    /// Is shown the entries of every batch, with the number of batches.
-    pub(super) look: &'a (dyn Fn(&mut [Entry], usize) + Sync),
+    /// May take the image records out of a huge repo's entries, batch by batch.
+    pub(super) ahead: Option<&'a Ahead<'a>>,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
 }
 
 /// As [`read_repo`].
 pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadError> {
-    let Reading { share, store, repo, rules, jobs, look, progress, cancel } = *reading;
+    let Reading { share, store, repo, rules, jobs, ahead, progress, cancel } = *reading;
     let (index, document, length) = read_index(share, store, repo, cancel)?;
     // The descriptors go one by one as they are turned into less.
     let listed: Vec<Listed> = document
@@ -169,6 +165,8 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
         bytes: length,
     };
     let batches = runs(&listed, |listed| announced(listed.size));
+    // Of a digest under several media types the last record counts, which batches on several threads do not know.
+    let ahead = ahead.filter(|_| batches.len() > MANY_BATCHES && is_plain(&listed));
     let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
             return Err(ReadError::from(StorageError::Cancelled));
@@ -176,7 +174,9 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
         let mut reader = Reader { share, store, repo, rules, out: BatchRead::default() };
         reader.read(batch)?;
         let mut read = reader.out;
-        look(&mut read.entries, batches.len());
+        if let Some(ahead) = ahead {
+            ahead(&mut read.entries);
+        }
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         progress.part_read(read.manifests, read.bytes, batch.len() as f64 / listed.len() as f64);
         Ok(read)
@@ -205,6 +205,17 @@ impl From<oci::Descriptor> for Listed {
         let tag = from.annotations.remove(oci::REF_NAME).unwrap_or_default();
         Self { tag, digest: from.digest, media_type: from.media_type, size: from.size }
     }
+}
+
+/// Whether every digest is listed under one media type only.
+fn is_plain(listed: &[Listed]) -> bool {
+    let mut media_types = HashMap::new();
+    listed.iter().all(|listed| *media_types.entry(&listed.digest).or_insert(&listed.media_type) == &listed.media_type)
+}
+
+/// Whether zot decodes blobs of this media type.
+fn is_decoded(media_type: &str) -> bool {
+    matches!(media_type, oci::MANIFEST | oci::DOCKER_MANIFEST | oci::INDEX | oci::DOCKER_LIST)
 }
 
 /// The memory that a document of this size will take. A descriptor may lie; what is too large is not read at all.
@@ -324,6 +335,9 @@ impl<'a> Reader<'a> {
                 Ok(blob) => decoded.extend(self.decode(listed, blob)?),
                 Err(StorageError::NotFound { .. }) => self.out.missing.push(digest.to_owned()),
                 Err(error @ (StorageError::InvalidDigest { .. } | StorageError::Cancelled)) => return Err(error.into()),
+                // zot does nothing with such a blob; not even its size matters.
+                Err(StorageError::Io { ref source, .. })
+                    if source.kind() == std::io::ErrorKind::FileTooLarge && !is_decoded(&listed.media_type) => {}
                 Err(source) => return Err(ReadError::Manifest { digest: digest.to_owned(), source }),
             }
         }

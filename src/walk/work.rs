@@ -9,7 +9,7 @@ use crate::records::fold::{Clock, FoldError, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Another look at a repo's index before its records change.
@@ -41,6 +41,8 @@ impl<'a> Look<'a> {
 /// One repo as read, successfully or not.
 pub(super) struct Item<'a> {
     pub(super) repo: &'a str,
+    /// Place in the round.
+    pub(super) at: usize,
     pub(super) read: Result<RepoRead, ReadError>,
     /// Of the memory in flight.
     pub(super) share: Share<'a>,
@@ -49,7 +51,8 @@ pub(super) struct Item<'a> {
     look: Look<'a>,
     rules: Rules,
     clock: Clock,
-    /// Positions of the images in `read` that are still to be written: the same digest can be listed under several tags.
+    /// Positions of the images in `read` that are still to be written. The same digest can be listed several times, even
+    /// under media types that make different records of it: the last one stays.
     images: Vec<usize>,
     /// What becomes of a repo without records: nearly all the work of a first walk, done before it is the writer's turn.
     /// The writer takes it; if it must build once more, then anew.
@@ -64,17 +67,28 @@ impl<'a> Item<'a> {
         read: Result<RepoRead, ReadError>,
         clock: Clock,
         share: Share<'a>,
+        at: usize,
         new: bool,
     ) -> Self {
-        let mut seen = HashSet::new();
-        let images = read.iter().flat_map(|read| read.entries.entries.iter().enumerate());
-        let images = images.filter(|(_, entry)| {
-            entry.image().is_some_and(|image| !image.meta.is_empty() && seen.insert(image.digest.as_str()))
-        });
-        let images = images.map(|(at, _)| at).collect();
+        let entries = read.iter().flat_map(|read| read.entries.entries.iter().enumerate());
+        let images =
+            entries.filter_map(|(at, entry)| Some((entry.image().filter(|image| !image.meta.is_empty())?, at)));
+        let last: HashMap<&str, usize> = images.map(|(image, at)| (image.digest.as_str(), at)).collect();
+        let mut images: Vec<usize> = last.into_values().collect();
+        images.sort_unstable();
         let look = Look::new(repo, walk.stores);
-        let mut item =
-            Self { repo, read, share, refused: None, look, rules: walk.rules, clock, images, first: Mutex::default() };
+        let mut item = Self {
+            repo,
+            at,
+            read,
+            share,
+            refused: None,
+            look,
+            rules: walk.rules,
+            clock,
+            images,
+            first: Mutex::default(),
+        };
         if new && let Ok(read) = &item.read {
             let first = item.fold(read, &RepoState::default()).ok();
             if let Some(RepoChange::Write { meta, blobs, .. }) = &first {
@@ -191,6 +205,8 @@ pub(super) struct Gone<'a> {
     pub(super) repo: &'a str,
     pub(super) look: Look<'a>,
     pub(super) listed_at: Time,
+    /// What its index was when storage was listed, if that is known: no sign of its coming back.
+    pub(super) known: Option<IndexStat>,
 }
 
 impl RepoWork for Gone<'_> {
@@ -209,7 +225,9 @@ impl RepoWork for Gone<'_> {
     fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
         // A directory can have an index and yet be no repo, so only an index newer than the listing says "it is back".
         match self.look.answer() {
-            Ok(index) if Time::from(index.mtime) >= self.listed_at => Err(Refusal::Moved),
+            Ok(index) if Time::from(index.mtime) >= self.listed_at && Some(&index) != self.known.as_ref() => {
+                Err(Refusal::Moved)
+            }
             _ => Ok(RepoChange::Delete),
         }
     }

@@ -112,7 +112,7 @@ fn a_slot_that_moves_slowly_during_the_walk_is_waited_for() {
         moving: Mutex<Receiver<()>>,
     }
     impl Progress for Mover {
-        fn repo_done(&self, manifests: u64, _: u64) {
+        fn part_read(&self, manifests: u64, _: u64, _: f64) {
             if manifests > 0 && self.read.fetch_add(1, Ordering::Relaxed) == 10 {
                 self.go.send(()).unwrap();
                 self.moving.lock().unwrap().recv().unwrap();

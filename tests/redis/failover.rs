@@ -28,7 +28,7 @@ fn a_fail_over_during_the_walk() {
         kill: Once,
     }
     impl Progress for Killer<'_> {
-        fn repo_done(&self, manifests: u64, _: u64) {
+        fn part_read(&self, manifests: u64, _: u64, _: f64) {
             if manifests > 0 && self.read.fetch_add(1, Ordering::Relaxed) >= 20 {
                 self.kill.call_once(|| {
                     let mut master = client(&self.setup.admin);

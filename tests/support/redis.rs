@@ -2,6 +2,7 @@
 
 use super::driver::{BUCKETS, Raw};
 use super::server::{eventually, free_port};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -40,7 +41,7 @@ impl Server {
         let child = &mut self.child;
         eventually("a server listens", || {
             assert!(child.try_wait().unwrap().is_none(), "redis-server ended: is its command line wrong?");
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            TcpStream::connect(("127.0.0.1", port)).is_ok_and(|stream| !is_loading(stream))
         });
     }
 
@@ -77,6 +78,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether the server still reads its files. What speaks only TLS does not answer.
+fn is_loading(mut stream: TcpStream) -> bool {
+    let mut answer = [0; 8];
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && answer == *b"-LOADING"
 }
 
 fn spawn(dir: &Path, arguments: &[String]) -> Child {

@@ -335,8 +335,9 @@ fn apply(
     };
     let mut images = Vec::new();
     for (digest, new) in work.images() {
-        let known = known_images.map_or(Ok(None), |bucket| bucket.get(digest.as_bytes()))?;
-        match image_needs_write(digest, known.as_deref(), new) {
+        let recorded = known_images.map_or(Ok(None), |bucket| bucket.get(digest.as_bytes()))?;
+        let known = batch.pending(IMAGES, digest.as_bytes()).or(recorded.as_deref());
+        match image_needs_write(digest, known, new) {
             Ok(true) => images.push((digest, new)),
             Ok(false) => {}
             Err(refusal) => return Ok(Outcome::Refused(refusal)),

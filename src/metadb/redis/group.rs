@@ -18,6 +18,7 @@ use super::writer::RedisWriter;
 use crate::metadb::{MetaDbError, Outcome, Refusal, RepoWork, image_needs_write};
 use crate::records::{RepoChange, RepoState};
 use redis::Value;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Repos locked together.
@@ -145,6 +146,7 @@ impl RedisWriter {
             wanted.extend(job.work.images().into_iter().map(|(digest, record)| (index, digest, record)));
         }
         let mut known = Vec::with_capacity(wanted.len());
+        let mut pending: HashMap<&str, &[u8]> = HashMap::new();
         for chunks in wanted.chunks(IMAGES_AT_ONCE * READS_AT_ONCE) {
             let mut batch = Batch::default();
             for chunk in chunks.chunks(IMAGES_AT_ONCE) {
@@ -155,7 +157,11 @@ impl RedisWriter {
             for reply in link.once_ok(&batch)? {
                 let found = wire::list(reply)?;
                 for ((index, digest, new), found) in wanted.iter().skip(known.len()).zip(found) {
-                    let needed = image_needs_write(digest, wire::bytes(found)?.as_deref(), new);
+                    let found = wire::bytes(found)?;
+                    let needed = image_needs_write(digest, pending.get(digest).copied().or(found.as_deref()), new);
+                    if needed == Ok(true) {
+                        pending.insert(digest, new);
+                    }
                     known.push(*needed.as_ref().unwrap_or(&false));
                     if let (Err(refusal), Some(job)) = (needed, jobs.get_mut(*index)) {
                         job.images = Some(refusal);
