@@ -12,7 +12,7 @@ use crate::records::fold::Rules;
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
 use crate::walk::chain;
-use crate::walk::read::{ReadError, RepoRead, read_repo};
+use crate::walk::read::{RepoRead, read_repo};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -123,7 +123,8 @@ pub fn read(
         let seen = source.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match outcome {
             Ok(read) => return Ok(Storage { read, problems: seen.problems, bad: seen.bad }),
-            Err(ReadError::Storage(StorageError::Cancelled)) => return Err(StorageError::Cancelled),
+            // Whatever could not be read then says nothing about storage.
+            Err(_) if cancel.is_cancelled() => return Err(StorageError::Cancelled),
             Err(_) if !careful => {}
             Err(error) => {
                 let mut problems = seen.problems;
