@@ -3,10 +3,12 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use support::bucket::{Bucket, Kind, ObjectServer, Recorded};
-use support::command::{Ran, Sandbox, push, run};
+use support::command::{Ran, Sandbox, finish, kill, push, run, wait_for};
 use support::driver::Driver;
 use support::equality::{differences, strict};
 use support::proxy::{Fate, Proxy, Reply};
@@ -299,4 +301,96 @@ fn a_server_that_dies_midway_leaves_no_stamp() {
     let walk = command(&sandbox, &bucket, proxy.port, &["walk"]);
     assert_eq!(walk.code, Some(0), "{walk:?}");
     assert!(stamp(&sandbox).is_some());
+}
+
+#[test]
+#[ignore = "needs object stores: run tests/run"]
+fn a_silent_store_outlasts_neither_a_timeout_nor_a_signal() {
+    let files = tempfile::tempdir().unwrap();
+    push(files.path(), "good", &["1"], "good");
+    let hung = blob_path(Path::new(""), "hung", &push(files.path(), "hung", &["1"], "hung").0);
+    let hung = hung.to_str().unwrap();
+    let check = &|kind: Kind| {
+        let server = ObjectServer::start(kind);
+        let bucket = server.bucket("silent", Some("/zot"));
+        bucket.load(files.path());
+        let proxy = Proxy::start(server.port);
+        let sandbox = remote(&bucket, proxy.port);
+        let timed = |arguments: &[&str]| {
+            let begun = Instant::now();
+            let ran = command(&sandbox, &bucket, proxy.port, &[arguments, &["--timeout", "3s"]].concat());
+            assert!((3..10).contains(&begun.elapsed().as_secs()), "{kind:?}: {:?}, {ran:?}", begun.elapsed());
+            ran
+        };
+        // Before anything was learned.
+        proxy.rule(|_| Some(Fate::Silence));
+        refused(&sandbox, &timed(&["walk"]), "timeout");
+        assert!(!sandbox.meta().exists(), "{kind:?}");
+        let asked = || proxy.fates().get("silence").copied().unwrap_or_default();
+        let before = asked();
+        assert!(before > 0, "{kind:?}");
+        let mut walk = sandbox.command(&["--format", "json", "walk"]);
+        let walk = walk.envs(bucket.environment(proxy.port)).spawn().unwrap();
+        wait_for("a request", || asked() > before);
+        let begun = Instant::now();
+        kill(i32::try_from(walk.id()).unwrap(), Signal::INT);
+        let ran = finish(walk);
+        assert_eq!((ran.signal, &ran.json()["error"]["reason"]), (Some(2), &json!("cancelled")), "{kind:?}: {ran:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{kind:?}: {:?}", begun.elapsed());
+
+        // In the middle: what was read is recorded, and nobody says that the rest failed or is not there.
+        let path = bucket.key(hung);
+        proxy.rule(move |request| request.path.contains(&path).then_some(Fate::Silence));
+        let walk = timed(&["walk"]);
+        assert_eq!(walk.code, Some(1), "{kind:?}: {walk:?}");
+        let report = walk.json();
+        assert_eq!(report["result"], "broken-off", "{kind:?}: {walk:?}");
+        assert_eq!((&report["failed"], &report["partial"]), (&json!([]), &json!([])), "{kind:?}: {walk:?}");
+        assert_eq!(stamp(&sandbox), None, "{kind:?}");
+        let dump = decode(&Driver::Bolt.dump(&sandbox.root));
+        assert_eq!(dump["RepoMeta"].as_object().unwrap().keys().collect::<Vec<_>>(), ["good"], "{kind:?}");
+
+        proxy.clear();
+        let walk = command(&sandbox, &bucket, proxy.port, &["walk"]);
+        assert_eq!((walk.code, &walk.json()["repos"]["parsed"]), (Some(0), &json!(1)), "{kind:?}: {walk:?}");
+        assert!(stamp(&sandbox).is_some(), "{kind:?}");
+
+        // Neither the listing nor a blob: no finding is made of silence.
+        for part in ["", "/blobs/"] {
+            proxy.rule(move |request| request.path.contains(part).then_some(Fate::Silence));
+            refused(&sandbox, &timed(&["verify", "--deep"]), "timeout");
+        }
+    };
+    // All at once: most of it is waiting. A check that panics is passed on.
+    std::thread::scope(|threads| {
+        for kind in Kind::ALL {
+            threads.spawn(move || check(kind));
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs object stores: run tests/run"]
+fn silence_is_asked_again_and_fails_its_repo_in_the_end() {
+    let files = tempfile::tempdir().unwrap();
+    let [late, mute] = ["late", "mute"].map(|repo| push(files.path(), repo, &["1"], repo).0.split_off("sha256:".len()));
+    let server = ObjectServer::start(Kind::S3);
+    let bucket = server.bucket("silent", None);
+    bucket.load(files.path());
+    let proxy = Proxy::start(server.port);
+    let sandbox = remote(&bucket, proxy.port);
+    let mut first = true;
+    proxy.rule(move |request| {
+        let silent = request.path.contains(&mute) || request.path.contains(&late) && std::mem::take(&mut first);
+        silent.then_some(Fate::Silence)
+    });
+    let begun = Instant::now();
+    let walk = command(&sandbox, &bucket, proxy.port, &["walk"]);
+    assert!((29..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!((walk.code, &walk.json()["repos"]["parsed"]), (Some(1), &json!(1)), "{walk:?}");
+    let failed = &walk.json()["failed"];
+    assert_eq!((failed.as_array().unwrap().len(), &failed[0]["repo"]), (1, &json!("mute")), "{walk:?}");
+    let reason = failed[0]["reason"].as_str().unwrap();
+    assert!(reason.ends_with("no answer within 20 s (tried 2 times)"), "{reason}");
+    assert_eq!(stamp(&sandbox), None);
 }

@@ -155,14 +155,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The image stores.
-    pub fn stores(&self) -> Result<Stores, Failure> {
+    /// The image stores, whose requests end with the command.
+    pub fn stores(&self, cancel: &Cancel) -> Result<Stores, Failure> {
         let routes =
             std::iter::once(None).chain(self.storage.sub_paths().into_iter().flatten().map(|(route, _)| Some(route)));
         let stores = self.storage.stores().zip(routes);
         let specs = stores.map(|((name, store), route)| self.spec(&name, route.map(String::as_str), store));
         let specs: Vec<StoreSpec> = specs.collect::<Result<_, _>>()?;
-        Ok(Stores::open_with(&specs, self.global.io_concurrency.into())?)
+        Ok(Stores::open_with(&specs, self.global.io_concurrency.into(), cancel)?)
     }
 
     fn spec(&self, name: &str, route: Option<&str>, store: &Store) -> Result<StoreSpec, Failure> {

@@ -299,7 +299,7 @@ fn write(args: &WriteArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<E
     let mut writer = place.open_writer(WriteToken::for_writing_command(), global.lock_timeout, cancel)?;
     if !args.force {
         super::walk::root_exists(&context)?;
-        let stores = context.stores()?;
+        let stores = context.stores(cancel)?;
         let check = Check {
             context: &context,
             place: &place,

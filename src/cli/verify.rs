@@ -65,7 +65,7 @@ pub fn run(args: &VerifyArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Resul
     if global.format == Format::Table {
         expected.notices.iter().for_each(|notice| ui.notice(notice));
     }
-    let stores = context.stores()?;
+    let stores = context.stores(cancel)?;
     let state = memory::open(&context, &place, ui);
     let depth = match (args.quick, args.deep) {
         (true, _) => Depth::Quick,

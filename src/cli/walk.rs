@@ -151,7 +151,7 @@ impl Command<'_> {
     }
 
     fn plan(&self, db: Option<&dyn MetaDb>) -> Result<Plan, Failure> {
-        let stores = self.context.stores()?;
+        let stores = self.context.stores(self.cancel)?;
         Ok(plan(&stores, db, &self.scope, self.global.jobs(), &self.bars(), self.cancel)?)
     }
 
@@ -235,7 +235,7 @@ impl Command<'_> {
 
     fn walk(&self) -> Result<Exit, Failure> {
         online::allowed(self.place, self.context, self.args.online, self.ui)?;
-        let stores = self.context.stores()?;
+        let stores = self.context.stores(self.cancel)?;
         let bars = self.bars();
         let plan = |db: Option<&dyn MetaDb>| plan(&stores, db, &self.scope, self.global.jobs(), &bars, self.cancel);
         // A metaDB is made only for a walk that can begin.

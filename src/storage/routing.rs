@@ -81,14 +81,15 @@ impl Stores {
     /// # Errors
     /// [`StorageError::UnsupportedLayout`] unless exactly one spec has no route and every route is there once.
     pub fn open(specs: &[StoreSpec]) -> Result<Self, StorageError> {
-        Self::open_with(specs, IO_CONCURRENCY)
+        Self::open_with(specs, IO_CONCURRENCY, &Cancel::default())
     }
 
-    /// As [`Stores::open`], with so many requests at a time to all object stores together.
+    /// As [`Stores::open`], with so many requests at a time to all object stores together, which end when
+    /// `cancel` says so.
     ///
     /// # Errors
     /// As [`Stores::open`], and if an object store cannot be opened.
-    pub fn open_with(specs: &[StoreSpec], io_concurrency: usize) -> Result<Self, StorageError> {
+    pub fn open_with(specs: &[StoreSpec], io_concurrency: usize, cancel: &Cancel) -> Result<Self, StorageError> {
         let mut locals: Vec<(PathBuf, Arc<dyn ImageStore>)> = Vec::new();
         let mut io: Option<Arc<Io>> = None;
         let (mut default, mut subs) = (None, Vec::<(String, Arc<dyn ImageStore>)>::new());
@@ -98,7 +99,7 @@ impl Stores {
                 StoreKind::Object(options) => {
                     let io = match &io {
                         Some(io) => Arc::clone(io),
-                        None => Arc::clone(io.insert(Arc::new(Io::new(io_concurrency)?))),
+                        None => Arc::clone(io.insert(Arc::new(Io::new(io_concurrency, cancel)?))),
                     };
                     Arc::new(ObjectStore::open(options, io, cache)?)
                 }

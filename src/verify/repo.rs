@@ -125,6 +125,7 @@ fn look(
     };
     let (stat, text) = match index {
         Ok(index) => index,
+        Err(StorageError::Cancelled) => return Err(VerifyError::Cancelled),
         Err(error) => {
             seen.findings.push(unreadable(chain(error)));
             return Ok(seen);

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::records::fold::Rules;
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
-use crate::walk::read::{ReadError, RepoRead, read_repo};
+use crate::walk::read::{RepoRead, read_repo};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -125,7 +125,8 @@ pub fn read(
         let seen = source.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match outcome {
             Ok(read) => return Ok(Storage { read, problems: seen.problems, bad: seen.bad }),
-            Err(ReadError::Storage(StorageError::Cancelled)) => return Err(StorageError::Cancelled),
+            // Whatever could not be read then says nothing about storage.
+            Err(_) if cancel.is_cancelled() => return Err(StorageError::Cancelled),
             Err(_) if !careful => {}
             Err(error) => {
                 let mut problems = seen.problems;

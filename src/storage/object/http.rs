@@ -1,6 +1,6 @@
 //! Requests that come back whole or not at all.
 //!
-//! Beneath the client library: a bound on requests under way, retries with back-off, and answers read to their end before
+//! Beneath the client library: a bound on requests under way, retries with back-off, a bound on silence, and answers read to their end before
 //! they count, so that a body that breaks off is as good as a lost connection. What the service says in an error is kept
 //! in a few words; everything else of an error answer is thrown away, because services repeat parts of credentials there.
 
@@ -13,13 +13,20 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
 };
+use std::future::Future;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// How often a request is tried.
 const TRIES: u32 = 8;
+/// How long a failing request is tried again. Eight tries with their pauses take ten seconds or so.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an answer may stall at the first try, and at the others: what is slow in truth has a second chance.
+const STALL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+/// The same while the service is down, so that what is left to do does not take hours.
+const STALL_DOWN: Duration = Duration::from_secs(2);
 /// How often a request is tried that the service says is not allowed: a credential that has just been issued may not be
 /// known everywhere yet.
 const TRIES_DENIED: u32 = 3;
@@ -127,9 +134,17 @@ struct Patient {
 impl HttpService for Patient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
+        let given_up = &self.connector.given_up;
+        let is_down = || given_up.load(Ordering::Relaxed) >= DOWN;
         let mut tries = 1;
+        let mut failing: Option<Instant> = None;
         loop {
-            let outcome = self.once(&request, &trace).await;
+            let stall = match tries {
+                _ if is_down() => STALL_DOWN,
+                1 => STALL.0,
+                _ => STALL.1,
+            };
+            let outcome = self.once(&request, &trace, stall).await;
             let most = match &outcome {
                 Ok(response) => match response.status().as_u16() {
                     403 => TRIES_DENIED,
@@ -141,11 +156,11 @@ impl HttpService for Patient {
                 Err(_) if is_metadata_server(&request) => 1,
                 Err(_) => TRIES,
             };
-            let given_up = &self.connector.given_up;
             if most < TRIES {
                 given_up.store(0, Ordering::Relaxed);
             }
-            if tries >= most || given_up.load(Ordering::Relaxed) >= DOWN {
+            let failing_for = failing.get_or_insert_with(Instant::now).elapsed();
+            if tries >= most || failing_for >= PATIENCE || is_down() {
                 if most == TRIES {
                     given_up.fetch_add(1, Ordering::Relaxed);
                 }
@@ -161,12 +176,12 @@ impl HttpService for Patient {
 }
 
 impl Patient {
-    /// One try; afterwards `trace` has its refusal, if it was one.
-    async fn once(&self, request: &HttpRequest, trace: &Trace) -> Result<HttpResponse, HttpError> {
+    /// One try, in which an answer may stall so long; afterwards `trace` has its refusal, if it was one.
+    async fn once(&self, request: &HttpRequest, trace: &Trace, stall: Duration) -> Result<HttpResponse, HttpError> {
         // The semaphore is never closed, so there always is a permit in the end.
         let _permit = self.connector.permits.acquire().await.ok();
         *trace.lock() = None;
-        let outcome = self.whole(request).await;
+        let outcome = self.whole(request, stall).await;
         *trace.lock() = match &outcome {
             Ok((_, refusal)) => refusal.clone(),
             Err(error) => Some(Refusal { text: crate::error::chain(error), ..Refusal::default() }),
@@ -174,15 +189,19 @@ impl Patient {
         outcome.map(|(response, _)| response)
     }
 
-    async fn whole(&self, request: &HttpRequest) -> Result<(HttpResponse, Option<Refusal>), HttpError> {
-        let response = self.client.execute(request.clone()).await?;
+    async fn whole(
+        &self,
+        request: &HttpRequest,
+        stall: Duration,
+    ) -> Result<(HttpResponse, Option<Refusal>), HttpError> {
+        let response = within(stall, self.client.execute(request.clone())).await??;
         let (parts, body) = response.into_parts();
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
         if let Some(date) = date {
             self.connector.clock.observe(date);
         }
-        let content = self.read(body).await?;
+        let content = self.read(body, stall).await?;
         if parts.status.is_success() {
             return Ok((HttpResponse::from_parts(parts, content.into()), None));
         }
@@ -204,10 +223,10 @@ impl Patient {
 
 impl Patient {
     /// A body up to its end.
-    async fn read(&self, body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
+    async fn read(&self, body: HttpResponseBody, stall: Duration) -> Result<Vec<u8>, HttpError> {
         let mut content = Vec::new();
         let mut chunks = body.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
+        while let Some(chunk) = within(stall, chunks.next()).await? {
             // Whatever goes wrong here, the answer is not whole.
             let chunk = chunk.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error))?;
             if (content.len() + chunk.len()) as u64 > self.connector.limit {
@@ -219,6 +238,14 @@ impl Patient {
         }
         Ok(content)
     }
+}
+
+/// What a part of an answer is, if it does not stall.
+async fn within<T>(stall: Duration, part: impl Future<Output = T>) -> Result<T, HttpError> {
+    tokio::time::timeout(stall, part).await.map_err(|_| {
+        let detail = format!("no answer within {} s", stall.as_secs());
+        HttpError::new(HttpErrorKind::Timeout, std::io::Error::other(detail))
+    })
 }
 
 /// Around the mean for this try, so that requests that failed together do not come back together.

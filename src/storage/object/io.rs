@@ -1,33 +1,41 @@
 //! Where requests run: one tokio runtime behind the blocking interface, and one bound on the requests under way in all
-//! object stores together.
+//! object stores together. Asked to stop, whoever waits stops waiting.
 
 use super::super::StorageError;
+use crate::cancel::Cancel;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
+
+/// How often whoever waits looks whether to stop.
+const NAP: Duration = Duration::from_millis(50);
 
 /// Shared by all object stores of a registry.
 pub struct Io {
     runtime: Runtime,
     concurrency: usize,
     permits: Arc<Semaphore>,
+    cancel: Cancel,
 }
 
 impl Io {
-    /// With so many requests at a time.
+    /// With so many requests at a time, all of which `cancel` ends.
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn new(concurrency: usize) -> Result<Self, StorageError> {
+    pub fn new(concurrency: usize, cancel: &Cancel) -> Result<Self, StorageError> {
         // Other clients in this process bring their own provider; only the first that is installed counts.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
         let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
         let concurrency = concurrency.max(1);
-        Ok(Self { runtime: runtime.map_err(failed)?, concurrency, permits: Arc::new(Semaphore::new(concurrency)) })
+        let permits = Arc::new(Semaphore::new(concurrency));
+        Ok(Self { runtime: runtime.map_err(failed)?, concurrency, permits, cancel: cancel.clone() })
     }
 
     /// Requests under way at most.
@@ -38,6 +46,11 @@ impl Io {
     /// One permit is one request.
     pub(super) fn permits(&self) -> Arc<Semaphore> {
         Arc::clone(&self.permits)
+    }
+
+    /// What ends all requests.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// Wait for one future. Not to be called from the runtime's own threads.
@@ -73,5 +86,48 @@ impl Io {
             begun.extend(futures.next().map(|future| self.begin(future)));
         }
         results
+    }
+}
+
+/// What a request gives. Asked to stop, it is dropped after `grace` wherever it is: in a pause, before an answer, or while
+/// somebody issues a token for it.
+pub(super) async fn unless_cancelled<F: Future>(
+    cancel: &Cancel,
+    grace: Duration,
+    request: F,
+) -> Result<F::Output, StorageError> {
+    let mut request = pin!(request);
+    while !cancel.is_cancelled() {
+        if let Ok(output) = tokio::time::timeout(NAP, request.as_mut()).await {
+            return Ok(output);
+        }
+    }
+    tokio::time::timeout(grace, request).await.map_err(|_| StorageError::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use std::time::Instant;
+
+    #[test]
+    fn waiting_ends_when_asked_to_stop() {
+        let cancel = Cancel::with_deadline(Some(Instant::now() + Duration::from_millis(300)));
+        let io = Io::new(1, &cancel).unwrap();
+        let begun = Instant::now();
+        let waits = |grace| io.wait(unless_cancelled(io.cancel(), grace, pending::<()>()));
+        assert!(matches!(io.wait(unless_cancelled(io.cancel(), Duration::ZERO, ready(5))), Ok(5)));
+        assert!(!cancel.is_cancelled());
+        assert!(matches!(waits(Duration::ZERO), Err(StorageError::Cancelled)));
+        assert!(cancel.is_cancelled() && begun.elapsed() < Duration::from_secs(5));
+        // What begins only now has the same while.
+        let late = io.wait(async {
+            let answer = tokio::time::sleep(Duration::from_millis(20));
+            unless_cancelled(io.cancel(), Duration::from_secs(60), answer).await
+        });
+        assert!(late.is_ok());
+        assert!(matches!(waits(Duration::from_millis(20)), Err(StorageError::Cancelled)));
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -6,11 +6,13 @@
 use super::super::StorageError;
 use super::super::rules::{skipped_directory, valid_component};
 use super::http::Trace;
+use super::io::unless_cancelled;
 use super::{Bucket, Driver};
 use crate::cancel::Cancel;
 use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What a listing looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +135,6 @@ impl Bucket {
         let (mut index, mut layouts) = (Found::No, BTreeSet::new());
         let mut page_token = None;
         loop {
-            if cancel.is_cancelled() {
-                return Err(StorageError::Cancelled);
-            }
             let trace = Trace::default();
             let mut options =
                 PaginatedListOptions { delimiter: Some("/".into()), page_token, ..PaginatedListOptions::default() };
@@ -143,7 +142,9 @@ impl Bucket {
             let listed = self
                 .lists
                 .list_paginated(Some(&prefix).filter(|prefix| !prefix.is_empty()).map(String::as_str), options);
-            let listed = listed.await.map_err(|error| self.error("list", key, &error, &trace))?;
+            let listed = unless_cancelled(cancel, Duration::ZERO, listed)
+                .await?
+                .map_err(|error| self.error("list", key, &error, &trace))?;
             for base in listed.result.common_prefixes.iter().filter_map(base) {
                 if base == "index.json" {
                     index = Found::Directory;
