@@ -166,6 +166,8 @@ impl std::fmt::Display for Id {
 
 /// What [`Finding::reference`] says of ImageMeta records.
 const IMAGE_META: &str = "ImageMeta";
+/// What [`Finding::reference`] says of the time of a repo's records.
+pub(super) const LAST_UPDATED: &str = "RepoLastUpdated";
 
 /// One disagreement.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -268,6 +270,11 @@ impl Finding {
         self.id == Id::RecordUndecodable && self.reference.as_deref() == Some(IMAGE_META)
     }
 
+    /// Records from the future: they hide every change until then, and a walk that looks all the same dates them anew.
+    fn is_recorded_ahead(&self) -> bool {
+        self.id == Id::ClockSkew && self.reference.as_deref() == Some(LAST_UPDATED)
+    }
+
     /// Fill in the command that puts it right. `forced`: an ordinary walk would not look at this repo.
     pub fn settle_repair(&mut self, forced: bool) {
         let walk_repo = |repo: &Option<String>| {
@@ -276,7 +283,7 @@ impl Finding {
             name.map(|name| format!("metactl walk --force --repo {name}"))
         };
         self.repair = match self.id.repair() {
-            _ if self.is_undecodable_image() => walk_repo(&self.repo),
+            _ if self.is_undecodable_image() || self.is_recorded_ahead() => walk_repo(&self.repo),
             Repair::None => None,
             Repair::Walk if forced => Some("metactl walk --force".into()),
             Repair::WalkRepo if forced => walk_repo(&self.repo),

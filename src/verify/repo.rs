@@ -6,7 +6,7 @@
 //! zot writes storage first and its metaDB a moment later.
 
 use super::aggregates::Aggregates;
-use super::findings::{Finding, Id};
+use super::findings::{Finding, Id, LAST_UPDATED};
 use super::records::{Records, unknown};
 use super::source::{self, Index, Listed};
 use super::{Depth, Verify, VerifyError, compare, push_times, quick};
@@ -229,7 +229,7 @@ impl Look<'_> {
         let recorded = self.state.last_updated();
         if recorded > Time::from(limit) {
             let found = super::aggregates::seconds(Some(recorded.into()));
-            let finding = Finding::new(Id::ClockSkew).reference("RepoLastUpdated");
+            let finding = Finding::new(Id::ClockSkew).reference(LAST_UPDATED);
             findings.push(finding.expected("a time that has come").found(found));
         }
     }

@@ -6,6 +6,7 @@ mod support;
 
 mod encode;
 mod faults;
+mod live;
 mod output;
 mod planted;
 mod plants;
