@@ -268,14 +268,17 @@ fn vanished(driver: Driver<'_>) {
         let report = match event {
             "before its index is read" => scene
                 .walk(nothing, once(move |instant| instant == Instant::Index(repo), move |root| remove(root, repo))),
-            "before its configs are read" => scene
-                .walk(nothing, once(move |instant| instant == Instant::Blobs(repo), move |root| remove(root, repo))),
+            // Manifests are read first, then configs.
+            "before it is recorded" => {
+                let read = move |instant: Instant<'_>| instant == Instant::Blobs(repo);
+                scene.walk(nothing, nth(2, read, move |root| remove(root, repo)))
+            }
             _ => scene.walk(nothing, looking_again(move |root| remove(root, repo))),
         };
         scene.settle(&format!("{repo} vanishes {event}"), &report);
     };
     vanish("before its index is read", "due");
-    vanish("before its configs are read", "due");
+    vanish("before it is recorded", "due");
     vanish("before the walk looks again", "due");
     vanish("before the walk looks again", "same");
 }

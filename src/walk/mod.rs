@@ -111,6 +111,7 @@ impl Walk<'_> {
             partial: BTreeMap::new(),
             refused: BTreeMap::new(),
             returned: BTreeSet::new(),
+            moved: BTreeSet::new(),
         };
         let nothing_due =
             plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
@@ -184,6 +185,8 @@ struct Run<'a> {
     refused: BTreeMap<String, String>,
     /// Repos that storage did not list, and yet their index was new.
     returned: BTreeSet<String>,
+    /// Repos that changed after they were read: their records are the old ones.
+    moved: BTreeSet<String>,
 }
 
 impl Run<'_> {
@@ -325,8 +328,8 @@ impl Run<'_> {
             match (&item.read, outcome) {
                 (Ok(read), Outcome::Done) => self.recorded(item, read),
                 (Err(error), _) => self.fail(item.repo, error.digest(), chain(error)),
-                // The recheck finds it again.
-                (Ok(_), Outcome::Refused(Refusal::Moved)) => {}
+                // The recheck looks at it, even if storage lists it no more.
+                (Ok(_), Outcome::Refused(Refusal::Moved)) => drop(self.moved.insert(item.repo.to_owned())),
                 (Ok(_), Outcome::Refused(Refusal::Unusable(reason))) => {
                     self.fail(item.repo, None, reason);
                     refused.push(Due(item.repo));
@@ -380,6 +383,7 @@ impl Run<'_> {
             .iter()
             .filter(|repo| walk.scope.contains(repo))
             .chain(self.seen.keys())
+            .chain(&self.moved)
             .map(String::as_str)
             .filter(|repo| !self.failed.contains_key(*repo))
             .collect();
@@ -391,7 +395,9 @@ impl Run<'_> {
             }
             let now = walk.stores.stat_index(repo).ok();
             walk.progress.repo_done();
-            now.as_ref() != self.seen.get(*repo)
+            // What was never recorded is due, even if it cannot be looked at.
+            let seen = self.seen.get(*repo);
+            seen.is_none() || now.as_ref() != seen
         });
         walk.progress.end();
         let moved = names.into_iter().zip(moved).filter(|(_, moved)| *moved).map(|(repo, _)| repo.to_owned());

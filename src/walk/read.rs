@@ -472,5 +472,8 @@ impl<'a> Reader<'a> {
 }
 
 fn part(what: &'static str, digest: &str, manifest: &str, source: StorageError) -> ReadError {
+    if matches!(source, StorageError::Cancelled) {
+        return source.into();
+    }
     ReadError::Part { what, digest: digest.to_owned(), manifest: manifest.to_owned(), source }
 }

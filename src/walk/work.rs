@@ -228,7 +228,9 @@ impl RepoWork for Gone<'_> {
             Ok(index) if Time::from(index.mtime) >= self.listed_at && Some(&index) != self.known.as_ref() => {
                 Err(Refusal::Moved)
             }
-            _ => Ok(RepoChange::Delete),
+            Ok(_) | Err(StorageError::NotFound { .. }) => Ok(RepoChange::Delete),
+            // What cannot be looked at may be there again.
+            Err(_) => Err(Refusal::Moved),
         }
     }
 }
