@@ -151,7 +151,7 @@ mod tests {
                 0,
             ),
             (json!({"storageDriver": s3, "remoteCache": false}), json!({"rootDirectory": "/a"}), 1),
-            (json!({}), json!({"rootDirectory": "/a"}), 1),
+            (json!({"gc": false}), json!({"rootDirectory": "/a"}), 1),
         ] {
             let sub = json!({"rootDirectory": "/r", "subPaths": {"/a": a, "/b": b}});
             let config = config(&json!({"storage": sub}));
