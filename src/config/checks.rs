@@ -68,6 +68,11 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
     {
         refuse(format!("{level:?} is no log level (log.level)"));
     }
+    if let Some(port) = &sections.http.port
+        && !(port.is_empty() || port.parse::<i64>().is_ok_and(|port| (0..=65_535).contains(&port)))
+    {
+        refuse(format!("{port:?} is no port (http.port)"));
+    }
     if metadb.used {
         opening_the_metadb(&metadb.choice, &mut refuse);
     }

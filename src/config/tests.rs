@@ -452,6 +452,23 @@ fn log_levels() {
 }
 
 #[test]
+fn ports() {
+    for (port, refused) in [
+        (json!("5000"), false),
+        (json!(0), false),
+        (json!(""), false),
+        (json!("65535"), false),
+        (json!(65536), true),
+        (json!("-1"), true),
+        (json!("http"), true),
+        (json!("50.5"), true),
+    ] {
+        let config = config(&with(json!({}), json!({"http": {"port": port}})));
+        assert_eq!(!config.problems(&storage(&config)).is_empty(), refused, "{port}");
+    }
+}
+
+#[test]
 fn configs_may_be_as_deep_as_zot_allows() {
     let depth = tree::MAX_DEPTH - 3;
     let text = format!(
