@@ -1,9 +1,11 @@
 //! zot's semantic validation: configs it can parse but refuses to start with (spec §2.3, §6.3), and those it panics on
 //! when it opens the metaDB (§6.4, §6.5). Nothing here changes the fingerprint.
 
+use super::blob_cache::BlobCacheChoice;
 use super::driver::DriverParams;
 use super::metadb_choice::{MetaDb, MetaDbChoice};
 use super::pattern;
+use super::roots;
 use super::sections::Sections;
 use super::storage::{EffectiveStorage, Store};
 use super::tree::Tree;
@@ -38,7 +40,9 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
         if store.gc && store.gc_delay <= 0 {
             refuse(format!("storage.subPaths[{name:?}].gcDelay must be above 0 when gc is on"));
         }
-        if store.root_directory.is_empty() {
+        if store.root_directory.is_empty()
+            && (store.storage_driver.is_none() || matches!(BlobCacheChoice::of(store), BlobCacheChoice::Bolt { .. }))
+        {
             refuse(format!("storage.subPaths[{name:?}].rootDirectory is empty"));
         }
     }
@@ -46,7 +50,7 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
         patterns(&name, store, &mut refuse);
         drivers(&name, store, &mut refuse);
     }
-    shared_roots(storage, &mut refuse);
+    roots::shared(storage, &mut refuse);
     remote_caches(storage, &mut refuse);
 
     let remote = storage.stores().any(|(_, store)| store.storage_driver.is_some());
@@ -64,6 +68,11 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
     {
         refuse(format!("{level:?} is no log level (log.level)"));
     }
+    if let Some(port) = &sections.http.port
+        && !(port.is_empty() || port.parse::<i64>().is_ok_and(|port| (0..=65_535).contains(&port)))
+    {
+        refuse(format!("{port:?} is no port (http.port)"));
+    }
     if metadb.used {
         opening_the_metadb(&metadb.choice, &mut refuse);
     }
@@ -71,8 +80,8 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
 }
 
 fn log_level(level: &str) -> bool {
-    const LEVELS: [&str; 9] = ["", "trace", "debug", "info", "warn", "error", "fatal", "panic", "disabled"];
-    LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) || level.parse::<i8>().is_ok()
+    const LEVELS: [&str; 8] = ["debug", "trace", "info", "warn", "warning", "error", "fatal", "panic"];
+    LEVELS.contains(&level.to_lowercase().as_str())
 }
 
 fn patterns(name: &str, store: &Store, refuse: &mut dyn FnMut(String)) {
@@ -100,39 +109,6 @@ fn drivers(name: &str, store: &Store, refuse: &mut dyn FnMut(String)) {
             refuse(format!("{name}.storageDriver.name is none of s3, gcs, azure"));
         }
         _ => {}
-    }
-}
-
-/// Stores of the same kind must not share or nest their root directories.
-fn shared_roots(storage: &EffectiveStorage, refuse: &mut dyn FnMut(String)) {
-    let normal = |root: &str| -> Vec<String> {
-        let mut out: Vec<String> = Vec::new();
-        for part in root.to_lowercase().split('/').filter(|part| !part.is_empty() && *part != ".") {
-            if part != ".." || out.pop().is_none() {
-                out.push(part.to_owned());
-            }
-        }
-        out
-    };
-    // In path order a nested root directly follows a root that holds it (or another one nested in that).
-    let mut roots: Vec<_> = storage
-        .stores()
-        .filter(|(_, store)| !store.root_directory.is_empty())
-        .map(|(name, store)| {
-            let kind = store.storage_driver.as_ref().map(|driver| driver.name().unwrap_or("").to_owned());
-            (kind, normal(&store.root_directory), name)
-        })
-        .collect();
-    roots.sort();
-    let mut holder: Option<(Option<String>, Vec<String>, String)> = None;
-    for (kind, root, name) in roots {
-        match &holder {
-            Some((held_kind, held, held_name)) if *held_kind == kind && root.starts_with(held) => {
-                let how = if root == *held { "are the same" } else { "are nested" };
-                refuse(format!("the root directories of {held_name} and {name} {how}"));
-            }
-            _ => holder = Some((kind, root, name)),
-        }
     }
 }
 

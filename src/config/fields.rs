@@ -30,7 +30,9 @@ impl FieldSet {
     /// [`NoStamp`] for builds that neither read nor write a stamp.
     pub fn for_release(tag: &str, commit: &str) -> Result<FieldSetChoice, NoStamp> {
         let described = parse_commit(commit).and_then(|found| Some((found.tag?, found.since)));
-        let name = if tag.is_empty() { described.map_or("", |(tag, _)| tag) } else { tag };
+        // Anything may be given as a tag when zot is built; a commit that names a version then tells more.
+        let told = described.map_or("", |(tag, _)| tag);
+        let name = if !tag.is_empty() && (is_plain(tag) || release_of(told, "").is_none()) { tag } else { told };
         // The distance counts from the commit's own tag, which a make variable may have made another than `tag`.
         let distance = described.filter(|(tag, _)| *tag == name).map_or(0, |(_, since)| since);
         let newest = |notice: String| Ok(FieldSetChoice { fields: Self::NEWEST, notice: Some(notice) });
@@ -42,9 +44,9 @@ impl FieldSet {
                 format!("{name:?} is no release tag; assuming the storage fields of v2.1.19 and later")
             });
         };
-        let pre_release = name.contains('-');
+        let pre_release = !is_plain(name);
         match (release.version, pre_release) {
-            (version, true) if version > (2, 1, 17) => {
+            (version, true) if version > (2, 1, 18) => {
                 newest(format!("{name} is a pre-release; assuming the storage fields of v2.1.19 and later"))
             }
             ((2, 1, 17), false) if distance >= 11 => known(Self { redirect_blob_url: distance >= 19, ..Self::V2_1_18 }),
@@ -58,6 +60,11 @@ impl FieldSet {
             )),
         }
     }
+}
+
+/// Whether a tag is exactly a release's: `vX.Y.Z`.
+fn is_plain(tag: &str) -> bool {
+    tag.starts_with('v') && release_of(tag, "").is_some() && !tag.contains(['-', '+'])
 }
 
 /// A field set and what is uncertain about it.
@@ -110,6 +117,24 @@ mod tests {
         assert_eq!(set("v2.1.17", "v2.1.17-19-g273b1536"), (true, false, false, false));
         // The tag wins over a commit that talks of another tag.
         assert_eq!(set("v2.1.18", "v2.1.17-58-gabcdef0"), (true, false, false, false));
+    }
+
+    #[test]
+    fn a_tag_that_is_no_version_leaves_it_to_the_commit() {
+        let old = (true, false, false, false);
+        for (tag, commit, want) in [
+            ("mine", "v2.1.18-0-g7bb211b", old),
+            ("nightly", "v2.1.18-0-g7bb211b", old),
+            ("v2.1.18-alpine1", "v2.1.18-0-g7bb211b", old),
+            ("v2.1.18-alpine1", "", old),
+            ("v2.1.18-rc1", "7bb211b", old),
+            ("nightly", "v2.1.18-58-gabcdef0", (true, true, true, false)),
+            ("v2.1.20+mine", "v2.1.19-0-gabcdef0", (true, true, true, false)),
+            ("", "v2.1.18-rc1-0-gabcdef0", old),
+            ("nightly", "mine-0-gabcdef0", (true, true, true, true)),
+        ] {
+            assert_eq!(set(tag, commit), want, "{tag} {commit}");
+        }
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub enum DedupeProbe {
         /// Why, for people.
         String,
     ),
+    /// Could not be tried, and nothing speaks against links: taken as working.
+    Untried(
+        /// Why, for people.
+        String,
+    ),
 }
 
 /// Judge without writing: links are taken as working unless a left-over file or the file system says otherwise.
@@ -64,8 +69,21 @@ pub fn probe(root: &Path) -> DedupeProbe {
     if let Some(broken) = left_over(root) {
         return broken;
     }
-    match try_link(root) {
+    verdict(root, try_link(root))
+}
+
+/// Missing rights are metactl's, not zot's, which may run as another user or in another mount.
+fn verdict(root: &Path, tried: io::Result<()>) -> DedupeProbe {
+    let rights = [rustix::io::Errno::ACCESS, rustix::io::Errno::ROFS].map(rustix::io::Errno::raw_os_error);
+    match tried {
         Ok(()) => DedupeProbe::Works,
+        Err(error) if error.raw_os_error().is_some_and(|code| rights.contains(&code)) => match assume(root) {
+            DedupeProbe::Works => DedupeProbe::Untried(format!(
+                "hard links could not be tried in {} ({error}); taking them as working",
+                root.display()
+            )),
+            told => told,
+        },
         Err(error) => DedupeProbe::Broken(format!("hard links do not work in {}: {error}", root.display())),
     }
 }
@@ -119,6 +137,21 @@ mod tests {
         assert!(matches!(assume(dir.path()), DedupeProbe::Broken(_)));
         assert!(matches!(probe(dir.path()), DedupeProbe::Broken(_)));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn missing_rights_are_no_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        let judged = |code: rustix::io::Errno| verdict(dir.path(), Err(code.into()));
+        for code in [rustix::io::Errno::ACCESS, rustix::io::Errno::ROFS] {
+            assert!(matches!(judged(code), DedupeProbe::Untried(_)), "{code}");
+        }
+        // A file system without links says EPERM.
+        for code in [rustix::io::Errno::PERM, rustix::io::Errno::OPNOTSUPP, rustix::io::Errno::MLINK] {
+            assert!(matches!(judged(code), DedupeProbe::Broken(_)), "{code}");
+        }
+        fs::write(dir.path().join(LEFT_OVER), "").unwrap();
+        assert!(matches!(judged(rustix::io::Errno::ACCESS), DedupeProbe::Broken(_)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod json;
 mod metadb_choice;
 mod pattern;
 mod render;
+mod roots;
 pub(crate) mod scalar;
 mod sections;
 mod storage;

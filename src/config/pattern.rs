@@ -2,6 +2,9 @@
 //!
 //! Both checks err on the side of silence: what they report is certainly invalid, but not everything invalid is found.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 /// Why a repository glob is invalid.
 #[must_use]
 pub(super) fn glob_problem(glob: &str) -> Option<&'static str> {
@@ -11,21 +14,20 @@ pub(super) fn glob_problem(glob: &str) -> Option<&'static str> {
         match c {
             '\\' if chars.next().is_none() => return Some("ends in a backslash"),
             '[' => {
-                // The first character of a class (after a negation) is never its end.
-                let mut first = true;
+                // One negation; only a `]` right after it is refused.
+                let mut next = chars.next();
+                if matches!(next, Some('^' | '!')) {
+                    next = chars.next();
+                }
+                if next == Some(']') {
+                    return Some("has an empty character class");
+                }
                 loop {
-                    match chars.next() {
+                    match next {
                         None => return Some("has an unclosed ["),
-                        Some('\\') => {
-                            if chars.next().is_none() {
-                                return Some("ends in a backslash");
-                            }
-                            first = false;
-                        }
-                        Some('^' | '!') if first => {}
-                        Some(']') if !first => break,
-                        Some(']') => return Some("has an empty character class"),
-                        Some(_) => first = false,
+                        Some('\\') if chars.next().is_none() => return Some("ends in a backslash"),
+                        Some(']') => break,
+                        Some(_) => next = chars.next(),
                     }
                 }
             }
@@ -58,6 +60,7 @@ pub(super) fn regex_problem(regex: &str) -> Option<&'static str> {
             },
             '(' => {
                 open += 1;
+                let before = atom;
                 atom = false;
                 if chars.next_if_eq(&'?').is_some() {
                     match chars.next() {
@@ -71,7 +74,9 @@ pub(super) fn regex_problem(regex: &str) -> Option<&'static str> {
                                 match chars.next() {
                                     None => return Some("has an unclosed ("),
                                     Some(')') => {
+                                        // Only flags: what stood before them can still be repeated.
                                         open = open.saturating_sub(1);
+                                        atom = before;
                                         break;
                                     }
                                     Some(':' | '>') => break,
@@ -98,14 +103,11 @@ pub(super) fn regex_problem(regex: &str) -> Option<&'static str> {
                     match chars.next() {
                         None => return Some("has an unclosed ["),
                         Some(']') => break,
-                        Some('[') if chars.next_if_eq(&':').is_some() => {
-                            // A named class or a literal `[:`: its own end decides nothing here.
-                        }
+                        Some('[') if chars.peek() == Some(&':') => skip_named_class(&mut chars),
                         Some('\\') if chars.next().is_none() => return Some("ends in a backslash"),
                         Some(_) => {}
                     }
                 }
-                // `[:alpha:]` ends in `:]`, which the loop took for the class's end; a further `]` is a literal.
                 atom = true;
             }
             '*' | '+' | '?' => {
@@ -124,16 +126,41 @@ pub(super) fn regex_problem(regex: &str) -> Option<&'static str> {
     (open > 0).then_some("has an unclosed (")
 }
 
+/// Go past a named class such as `[:alpha:]`, of which the `[` is gone. Without a `:]` the `[` stands for itself.
+fn skip_named_class(chars: &mut Peekable<Chars<'_>>) {
+    let mut ahead = chars.clone();
+    let _ = ahead.next();
+    while let Some(c) = ahead.next() {
+        if c == ':' && ahead.next_if_eq(&']').is_some() {
+            *chars = ahead;
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn globs() {
-        for good in ["**", "infra/*", "{a,b}/[a-z]?", "a\\[", "[^a]", "[!a]x", "", "{a,{b,c}}", "tmp/**"] {
+        for good in [
+            "**",
+            "infra/*",
+            "{a,b}/[a-z]?",
+            "a\\[",
+            "[^a]",
+            "[!a]x",
+            "",
+            "{a,{b,c}}",
+            "tmp/**",
+            "[^^]",
+            "[^!]*",
+            "[!^]",
+        ] {
             assert_eq!(glob_problem(good), None, "{good}");
         }
-        for bad in ["[", "[a", "[]", "{a", "a}", "a\\", "[a\\"] {
+        for bad in ["[", "[a", "[]", "{a", "a}", "a\\", "[a\\", "[^]", "[!]a]", "[^^", "[^"] {
             assert!(glob_problem(bad).is_some(), "{bad}");
         }
     }
@@ -157,6 +184,13 @@ mod tests {
             "]",
             "}",
             "[[:alpha:]]+",
+            "[a-z[:digit:]_+*.-]+",
+            "[[:alpha:](]",
+            "[[:digit:])]+",
+            "[[:alnum:]?*]x",
+            "[[:]",
+            "a(?i)*",
+            "(?i)",
             "\\d+\\.\\w*?",
             "a|",
             "\\Qa(\\E",
@@ -165,8 +199,26 @@ mod tests {
             assert_eq!(regex_problem(good), None, "{good}");
         }
         for bad in [
-            "*", "(", ")", "a(b", "[", "[a", "\\", "a**", "a+*", "+", "(*a)", "a|*", "(?=a)", "(?!a)", "(?<=a)b",
+            "*",
+            "(",
+            ")",
+            "a(b",
+            "[",
+            "[a",
+            "\\",
+            "a**",
+            "a+*",
+            "+",
+            "(*a)",
+            "a|*",
+            "(?=a)",
+            "(?!a)",
+            "(?<=a)b",
             "(a)\\1",
+            "(?i)*",
+            "[[:alpha:]",
+            "[[:digit:]_",
+            "a|(?i)*",
         ] {
             assert!(regex_problem(bad).is_some(), "{bad}");
         }

@@ -391,12 +391,15 @@ impl EffectiveStorage {
 
     /// Spec §2.4: the hard-link probe changes the global store only; `/zot` is filled in for all.
     fn open_stores(&mut self, dedupe: &DedupeProbe) {
-        if self.global.dedupe
-            && self.global.storage_driver.is_none()
-            && let DedupeProbe::Broken(reason) = dedupe
-        {
-            self.global.dedupe = false;
-            self.notices.push(format!("zot turns dedupe off for storage.rootDirectory: {reason}"));
+        if self.global.dedupe && self.global.storage_driver.is_none() {
+            match dedupe {
+                DedupeProbe::Works => {}
+                DedupeProbe::Broken(reason) => {
+                    self.global.dedupe = false;
+                    self.notices.push(format!("zot turns dedupe off for storage.rootDirectory: {reason}"));
+                }
+                DedupeProbe::Untried(reason) => self.notices.push(reason.clone()),
+            }
         }
         let sub_paths = self.sub_paths.iter_mut().flatten().map(|(_, store)| store);
         for store in std::iter::once(&mut self.global).chain(sub_paths) {

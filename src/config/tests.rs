@@ -19,11 +19,11 @@ fn file(name: &str, data: impl AsRef<[u8]>) -> File {
     File { _dir: dir, path }
 }
 
-fn config(value: &Value) -> RegistryConfig {
+pub(super) fn config(value: &Value) -> RegistryConfig {
     load(&file("config.json", value.to_string()).path).unwrap()
 }
 
-fn storage(config: &RegistryConfig) -> EffectiveStorage {
+pub(super) fn storage(config: &RegistryConfig) -> EffectiveStorage {
     config.storage(FieldSet::NEWEST, &DedupeProbe::Works).unwrap()
 }
 
@@ -394,7 +394,7 @@ fn semantic_problems() {
         ),
         (json!({"retention": {"policies": [{"repositories": ["[a"]}]}}), json!({}), "repository glob"),
         (json!({"retention": {"policies": [{"keepTags": [{"patterns": ["(a"]}]}]}}), json!({}), "tag pattern"),
-        (json!({"subPaths": {"/a": {"rootDirectory": "/R/"}}}), json!({}), "are the same"),
+        (json!({"subPaths": {"/a": {"rootDirectory": "/R"}}}), json!({}), "are the same"),
         (
             json!({"subPaths": {"/a": {"rootDirectory": "/r/x/../a"}, "/b": {"rootDirectory": "/z"}}}),
             json!({}),
@@ -434,6 +434,38 @@ fn semantic_problems() {
     }
     let empty = config(&json!({"storage": {"gc": false}}));
     assert!(empty.problems(&storage(&empty)).iter().any(|text| text.contains("rootDirectory is empty")));
+}
+
+#[test]
+fn log_levels() {
+    let refused = |level: Value| {
+        let config = config(&with(json!({}), json!({"log": {"level": level}})));
+        !config.problems(&storage(&config)).is_empty()
+    };
+    for good in ["debug", "trace", "info", "warn", "warning", "Warning", "error", "fatal", "PANIC"] {
+        assert!(!refused(json!(good)), "{good}");
+    }
+    for bad in [json!(""), json!("disabled"), json!("loud"), json!("1"), json!(1)] {
+        assert!(refused(bad.clone()), "{bad}");
+    }
+    assert!(!refused(Value::Null));
+}
+
+#[test]
+fn ports() {
+    for (port, refused) in [
+        (json!("5000"), false),
+        (json!(0), false),
+        (json!(""), false),
+        (json!("65535"), false),
+        (json!(65536), true),
+        (json!("-1"), true),
+        (json!("http"), true),
+        (json!("50.5"), true),
+    ] {
+        let config = config(&with(json!({}), json!({"http": {"port": port}})));
+        assert_eq!(!config.problems(&storage(&config)).is_empty(), refused, "{port}");
+    }
 }
 
 #[test]

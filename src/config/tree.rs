@@ -333,7 +333,10 @@ fn leaves(tree: &Tree, prefix: &mut String, out: &mut Vec<String>, budget: &mut 
         prefix.push_str(key);
         match value {
             Tree::Map(_) => {
-                prefix.push_str(DELIMITER);
+                // viper puts no delimiter after an empty prefix, so below a top-level key "" nothing is found again.
+                if !prefix.is_empty() {
+                    prefix.push_str(DELIMITER);
+                }
                 leaves(value, prefix, out, budget)?;
             }
             _ => {
@@ -415,6 +418,10 @@ mod tests {
         assert_eq!(rebuilt(r#"{"a":{"b":1},"a::b":null}"#), tree(r#"{"a":{"b":1}}"#));
         assert_eq!(rebuilt(r#"{"a":{"x:":1}}"#), tree(r#"{"a":{"x:":1}}"#));
         assert_eq!(rebuilt(r#"{"a:":{"x":1}}"#), tree("{}"), "a: and x meet as a, :x and are not found");
+        for dropped in [r#"{"":{"a":1}}"#, r#"{"":{"":{"a":1}}}"#, r#"{"":{"a":{"b":1}}}"#] {
+            assert_eq!(rebuilt(dropped), tree("{}"), "{dropped}");
+        }
+        assert_eq!(rebuilt(r#"{"":{"a":1},"a":2,"b":{"":{"c":3}}}"#), tree(r#"{"a":2,"b":{"":{"c":3}}}"#));
         assert_eq!(rebuilt(r#"{"a.b":1}"#), tree(r#"{"a.b":1}"#));
         for clash in [r#"{"a":1,"a::b":2}"#, r#"{"a":{"b":{"c":1}},"a::b":5}"#] {
             assert!(rebuild(&tree(clash)).is_err(), "{clash}");

@@ -133,9 +133,14 @@ impl Document {
                     let target = anchors.get(&anchor).ok_or_else(|| fail("an anchored value contains itself"))?;
                     (Kind::Alias(*target), 0)
                 }
-                Event::Scalar(text, style, anchor, tag) => {
+                Event::Scalar(value, style, anchor, tag) => {
                     let plain = style == ScalarStyle::Plain;
-                    (Kind::Scalar { text: text.into_owned(), plain, tag: tag.map(|tag| short_tag(&tag)) }, anchor)
+                    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                    let mut value = value.into_owned();
+                    if block && ends_unbroken(text, line, &value) {
+                        value.pop();
+                    }
+                    (Kind::Scalar { text: value, plain, tag: tag.map(|tag| short_tag(&tag)) }, anchor)
                 }
             };
             document.add(kind, line, column);
@@ -302,6 +307,26 @@ impl Node {
     }
 }
 
+/// Whether the block scalar whose text starts on `line` runs up to the end of a file that lacks its last line break. go-yaml
+/// keeps no break that is not there, `saphyr-parser` adds one.
+fn ends_unbroken(file: &str, line: usize, value: &str) -> bool {
+    if !value.ends_with('\n') || file.ends_with(['\n', '\r']) {
+        return false;
+    }
+    let mut lines = file.lines().skip(line.saturating_sub(1));
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    // The first line that has text sets how far the scalar's lines stand in.
+    let Some(first) = lines.find(|line| !line.trim_matches(' ').is_empty()) else { return false };
+    let mut last = first;
+    for next in lines {
+        if !next.trim_matches(' ').is_empty() && indent(next) < indent(first) {
+            return false;
+        }
+        last = next;
+    }
+    !last.trim_matches(' ').is_empty()
+}
+
 fn is_merge(node: &Node) -> bool {
     match &node.kind {
         Kind::Scalar { text, plain, tag } => {
@@ -375,6 +400,24 @@ mod tests {
         assert_eq!(value("!!timestamp '2001-1-2'"), Tree::Time("2001-01-02T00:00:00Z".into()));
         for scalar in ["!!int 5.5", "!!bool yes", "!!null x", "!!float x", "!!binary ???", "!!timestamp 5"] {
             fails(&format!("v: {scalar}\n"));
+        }
+    }
+
+    #[test]
+    fn a_block_scalar_at_the_end_gets_no_line_break() {
+        for (file, want) in [
+            ("v: |\n  /tmp/A", "/tmp/A"),
+            ("v: |+\n  /tmp/A", "/tmp/A"),
+            ("v: |-\n  /tmp/A", "/tmp/A"),
+            ("v: >\n  /tmp\n  /A", "/tmp /A"),
+            ("v: |\n  a\n\n  b", "a\n\nb"),
+            ("v: |\n  a\n   b", "a\n b"),
+            ("v: |\n  /tmp/A\n", "/tmp/A\n"),
+            ("v: |\n  /tmp/A\nw: |\n  /tmp/A", "/tmp/A\n"),
+            ("v: |\n  /tmp/A\n# end", "/tmp/A\n"),
+            ("v: |\n  a\n---\na", "a\n"),
+        ] {
+            assert_eq!(map(file).get("v"), Some(&text(want)), "{file:?}");
         }
     }
 
