@@ -5,7 +5,8 @@
 //! The document is first collected into an arena, in which every node's depth and size *after* alias expansion is
 //! known before anything is expanded: hostile documents are refused instead of eating memory.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -15,6 +16,10 @@ use crate::gojson::fixed_f64;
 
 /// Most nodes of a document after alias expansion (go-yaml starts to refuse excessive aliasing at the same size).
 const MAX_NODES: usize = 400_000;
+/// Most lines that are moved to the right; each takes another reading.
+const MAX_MOVED: usize = 500;
+/// How far to the right.
+const INDENT: &str = "                                ";
 
 /// Parse the first document. An empty document is an empty config.
 ///
@@ -90,8 +95,27 @@ struct Open {
 }
 
 impl Document {
-    /// Collect the events of the first document; `None` if there is none.
+    /// The first document; `None` if there is none.
+    ///
+    /// go-yaml does not mind how far the lines of flow collections and quoted texts stand in, `saphyr-parser` does. There
+    /// blanks mean nothing, so a line that it finds too far left is moved to the right.
     fn read(text: &str) -> Result<Option<Self>, SyntaxError> {
+        let mut text = Cow::Borrowed(text);
+        let mut moved = BTreeSet::new();
+        loop {
+            let read = Self::events(&text);
+            let Some(line) = read.as_ref().err().and_then(|error| too_far_left(error, &moved)) else { return read };
+            if moved.len() == MAX_MOVED || !moved.insert(line) {
+                return read;
+            }
+            let lines = text.split_inclusive('\n').enumerate();
+            let indent = |at| if at + 1 == line { INDENT } else { "" };
+            text = lines.flat_map(|(at, line)| [indent(at), line]).collect::<String>().into();
+        }
+    }
+
+    /// Collect the events of the first document; `None` if there is none.
+    fn events(text: &str) -> Result<Option<Self>, SyntaxError> {
         let mut document = Document { nodes: Vec::new() };
         let mut anchors: HashMap<usize, usize> = HashMap::new();
         let mut open: Vec<Open> = Vec::new();
@@ -307,6 +331,16 @@ impl Node {
     }
 }
 
+/// Number of the line that would have to stand further in, if that is all; some were `moved` already.
+fn too_far_left(error: &SyntaxError, moved: &BTreeSet<usize>) -> Option<usize> {
+    match error.reason.as_str() {
+        "invalid indentation" | "invalid indentation in flow construct" => Some(error.line),
+        // Told of the text's first line: it is one of the next.
+        "invalid indentation in quoted scalar" => (error.line + 1..).find(|line| !moved.contains(line)),
+        _ => None,
+    }
+}
+
 /// Whether the block scalar whose text starts on `line` runs up to the end of a file that lacks its last line break. go-yaml
 /// keeps no break that is not there, `saphyr-parser` adds one.
 fn ends_unbroken(file: &str, line: usize, value: &str) -> bool {
@@ -401,6 +435,27 @@ mod tests {
         for scalar in ["!!int 5.5", "!!bool yes", "!!null x", "!!float x", "!!binary ???", "!!timestamp 5"] {
             fails(&format!("v: {scalar}\n"));
         }
+    }
+
+    #[test]
+    fn flow_collections_and_quoted_texts_stand_in_as_they_like() {
+        for (odd, usual) in [
+            ("a:\n  b:\n  - c: [\n      \"x\"\n    ]\n    d: 1\n", "a: {b: [{c: [x], d: 1}]}"),
+            ("a:\n  b:\n    - c: [\n      x,\n    y\n    ]\n", "a: {b: [{c: [x, y]}]}"),
+            ("a:\n  b: [\n  {c: [\"x\"]}\n  ]\n", "a: {b: [{c: [x]}]}"),
+            ("a:\n  b: {\n  c: 1\n}\nd: 2\n", "{a: {b: {c: 1}}, d: 2}"),
+            ("a: {\"b\":\"x\",\n\"c\":{\"d\":1}}\n", "a: {b: x, c: {d: 1}}"),
+            ("a:\n  b: \"x\n  y\"\n  c: 'p\n\n q'\n", "a: {b: x y, c: \"p\\nq\"}"),
+            ("a:\n  b: [x, y,\nz]\nc: 1", "{a: {b: [x, y, z]}, c: 1}"),
+        ] {
+            assert_eq!(map(odd), map(usual), "{odd}");
+        }
+        for bad in ["a: [x\nb: 1\n", "a: \"x\nb: 1\n", "a:\n    b: 1\n  c: 2\n", "a: {b\n"] {
+            let error = fails(bad);
+            assert!(error.line <= 3, "{bad:?}: {error:?}");
+        }
+        let many = format!("a: [{}\n]", "\nx,".repeat(2 * MAX_MOVED));
+        fails(&many);
     }
 
     #[test]

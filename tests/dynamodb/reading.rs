@@ -287,7 +287,7 @@ fn the_blob_cache_knows_where_content_lies() {
     assert_eq!(stage.proxy.count("POST", "BatchGetItem"), 2);
     assert_eq!(stage.proxy.requests().len(), 1, "nothing else is asked: {:?}", stage.proxy.requests());
     let error = cache("Other").candidates(&digests[..1]).unwrap_err();
-    assert!(metactl::walk::chain(&error).contains("lacks tables: Other"), "{error:?}");
+    assert!(metactl::error::chain(&error).contains("lacks tables: Other"), "{error:?}");
     let without = DynamoDbBlobCacheOptions::from_params(&params(&[("region", text("r"))])).unwrap_err();
     assert!(without.contains("cachetablename"), "{without}");
 }
