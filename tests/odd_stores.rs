@@ -9,7 +9,6 @@ mod support;
 use metactl::oci;
 use metactl::verify::Depth;
 use serde_json::{Value, json};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use support::driver::Driver;
 use support::records::decode;
@@ -97,22 +96,6 @@ fn an_index_from_the_future_where_there_is_no_repo_keeps_no_records() {
         let repos: Vec<Vec<u8>> = driver.dump(&root).bucket("RepoMeta").into_keys().collect();
         assert_eq!(repos, [b"x".to_vec()], "{driver:?}");
     }
-}
-
-#[test]
-fn a_blob_that_links_to_itself_is_missing() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("zot");
-    let mut repo = Repo::new(&root, "r", LONG_AGO);
-    let (good, size) = manifest(&mut repo, "good");
-    let (bad, _) = manifest(&mut repo, "bad");
-    repo.index(&[descriptor(oci::MANIFEST, &good, size, "a"), descriptor(oci::MANIFEST, &bad, size, "b")]);
-    let path = blob_path(&root, "r", &bad);
-    std::fs::remove_file(&path).unwrap();
-    symlink(path.file_name().unwrap(), &path).unwrap();
-    let report = walk(Driver::Bolt, &root, false);
-    assert_eq!((report.partial.len(), report.failed.len()), (1, 0), "{report:?}");
-    assert!(decode(&Driver::Bolt.dump(&root))["RepoMeta"]["r"]["Tags"].get("a").is_some());
 }
 
 #[test]
