@@ -198,6 +198,9 @@ impl From<WalkError> for Failure {
         match error {
             WalkError::Storage(error) => error.into(),
             WalkError::MetaDb(error) => error.into(),
+            WalkError::NoRepo => Self::unknown("no-repo", "no repo in storage or metaDB matches --repo").hint(
+                "names are matched as a whole: `*` stops at `/`, `**` does not; `metactl walk --force --dry-run` lists all",
+            ),
             WalkError::Cancelled => Self::stopped(),
         }
     }

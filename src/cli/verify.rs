@@ -18,6 +18,7 @@ use metactl::stamp::{Comparison, StoredStamp};
 use metactl::state::State;
 use metactl::storage::routing::Stores;
 use metactl::verify::{Depth, Report, Severity, StampFacts, Verify, VerifyError};
+use metactl::walk::WalkError;
 
 /// `verify`
 #[derive(Debug, Args)]
@@ -167,7 +168,8 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Storage(error) => error.into(),
             VerifyError::MetaDb(error) => error.into(),
-            VerifyError::Cancelled => metactl::walk::WalkError::Cancelled.into(),
+            VerifyError::NoRepo => WalkError::NoRepo.into(),
+            VerifyError::Cancelled => WalkError::Cancelled.into(),
         }
     }
 }

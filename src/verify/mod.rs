@@ -83,6 +83,9 @@ pub enum VerifyError {
     /// The metaDB cannot be read.
     #[error(transparent)]
     MetaDb(#[from] MetaDbError),
+    /// Only some repos were asked for, and neither storage nor the metaDB has one of them: nothing is consistent then.
+    #[error("no repo matches")]
+    NoRepo,
     /// Asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -205,6 +208,9 @@ impl Verify<'_> {
         let generation = self.db.generation()?.map(|generation| checksum(generation.as_bytes()));
         let known = self.db.repo_names()?;
         let elsewhere = self.elsewhere(&listing, &known, &unlistable?);
+        if self.repos.is_some() && elsewhere.is_empty() && !listing.repos.iter().any(|name| self.concerns(name)) {
+            return Err(VerifyError::NoRepo);
+        }
         report.findings.extend(elsewhere);
 
         let stars = match self.depth {

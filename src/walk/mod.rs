@@ -55,6 +55,9 @@ pub enum WalkError {
     /// The metaDB cannot be read or written.
     #[error(transparent)]
     MetaDb(#[from] MetaDbError),
+    /// Only some repos were asked for, and neither storage nor the metaDB has one of them: a mistake rather than a result.
+    #[error("no repo matches")]
+    NoRepo,
     /// Asked to stop.
     #[error("cancelled")]
     Cancelled,

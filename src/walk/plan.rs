@@ -31,6 +31,13 @@ pub struct Plan {
     pub at: Option<Time>,
 }
 
+impl Plan {
+    fn is_empty(&self) -> bool {
+        let Self { new, changed, unchanged, gone, unreadable, .. } = self;
+        new.is_empty() && changed.is_empty() && unchanged.is_empty() && gone.is_empty() && unreadable.is_empty()
+    }
+}
+
 /// Which repos a walk is about.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
@@ -75,7 +82,7 @@ impl MaxDelete {
 /// Compare storage and metaDB. Changes nothing.
 ///
 /// # Errors
-/// If storage or the metaDB cannot be listed completely.
+/// If storage or the metaDB cannot be listed completely, or no repo is in scope that was asked for.
 pub fn plan(
     stores: &Stores,
     db: Option<&dyn MetaDb>,
@@ -142,7 +149,7 @@ pub fn plan(
             plan.new.push(repo.to_owned());
         }
     }
-    Ok(plan)
+    if scope.repos.is_some() && plan.is_empty() { Err(WalkError::NoRepo) } else { Ok(plan) }
 }
 
 #[cfg(test)]

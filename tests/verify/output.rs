@@ -116,6 +116,11 @@ fn the_table_groups_by_repo_and_names_the_repairs() {
     let one = stdout(&world, &["verify", "--repo", "al*", "--format", "json"]);
     let one: Value = serde_json::from_str(&one).unwrap();
     assert_eq!((one["repos"]["listed"].as_u64(), one["counts"]["repo-gone"].as_u64()), (Some(1), None));
+    // One that matches nothing says nothing of consistency; what only the metaDB has is matched too.
+    let none = world.metactl(&["verify", "--repo", "alpin", "--format", "json"]);
+    let error: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!((none.status.code(), error["error"]["reason"].as_str()), (Some(3), Some("no-repo")), "{none:?}");
+    assert_ne!(world.metactl(&["verify", "--repo", "team/**"]).status.code(), Some(3));
 }
 
 #[test]
