@@ -27,7 +27,11 @@ mod storage;
 mod toml;
 pub mod tree;
 mod yaml;
+mod yaml_events;
 mod yaml_scalar;
+mod yaml_scan;
+mod yaml_scan_scalar;
+mod yaml_scan_tag;
 mod yaml_time;
 
 #[cfg(test)]

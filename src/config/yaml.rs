@@ -1,25 +1,20 @@
 //! YAML as go-yaml 3.0.4 reads it into generic maps (spec §1.2).
 //!
-//! `saphyr-parser` supplies the syntax (events with scalar style and tag); merge keys, duplicate keys and key texts are
-//! decided here, what a scalar means in [`yaml_scalar`], because libraries following YAML 1.2 differ from go-yaml in all of them.
+//! `yaml_scan` cuts the text into tokens, `yaml_events` makes nodes of them; merge keys, duplicate keys and key texts are
+//! decided here, what a scalar means in [`yaml_scalar`].
 //! The document is first collected into an arena, in which every node's depth and size *after* alias expansion is
 //! known before anything is expanded: hostile documents are refused instead of eating memory.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use std::collections::HashMap;
 
 use super::tree::{MAX_DEPTH, Map, Tree, with_stack};
+use super::yaml_events::{Event, Events, Properties, short_tag};
+use super::yaml_scan::Style;
 use super::{SyntaxError, yaml_scalar};
 use crate::gojson::fixed_f64;
 
 /// Most nodes of a document after alias expansion (go-yaml starts to refuse excessive aliasing at the same size).
 const MAX_NODES: usize = 400_000;
-/// Most lines that are moved to the right; each takes another reading.
-const MAX_MOVED: usize = 500;
-/// How far to the right.
-const INDENT: &str = "                                ";
 
 /// Parse the first document. An empty document is an empty config.
 ///
@@ -88,92 +83,81 @@ struct Document {
 /// A collection whose end has not been seen.
 struct Open {
     mapping: bool,
-    anchor: usize,
+    anchor: Option<String>,
     children: Vec<usize>,
     line: usize,
     column: usize,
 }
 
-impl Document {
-    /// The first document; `None` if there is none.
-    ///
-    /// go-yaml does not mind how far the lines of flow collections and quoted texts stand in, `saphyr-parser` does. There
-    /// blanks mean nothing, so a line that it finds too far left is moved to the right.
-    fn read(text: &str) -> Result<Option<Self>, SyntaxError> {
-        let mut text = Cow::Borrowed(text);
-        let mut moved = BTreeSet::new();
-        loop {
-            let read = Self::events(&text);
-            let Some(line) = read.as_ref().err().and_then(|error| too_far_left(error, &moved)) else { return read };
-            if moved.len() == MAX_MOVED || !moved.insert(line) {
-                return read;
-            }
-            let lines = text.split_inclusive('\n').enumerate();
-            let indent = |at| if at + 1 == line { INDENT } else { "" };
-            text = lines.flat_map(|(at, line)| [indent(at), line]).collect::<String>().into();
-        }
-    }
+/// What an anchor names.
+enum Anchored {
+    Node(usize),
+    /// The collection that is open at this depth; an alias inside would contain itself.
+    Open(usize),
+}
 
-    /// Collect the events of the first document; `None` if there is none.
-    fn events(text: &str) -> Result<Option<Self>, SyntaxError> {
+impl Document {
+    /// The first document, later ones are ignored; `None` if there is none.
+    fn read(text: &str) -> Result<Option<Self>, SyntaxError> {
         let mut document = Document { nodes: Vec::new() };
-        let mut anchors: HashMap<usize, usize> = HashMap::new();
+        let mut anchors: HashMap<String, Anchored> = HashMap::new();
         let mut open: Vec<Open> = Vec::new();
-        let mut parser = Parser::new_from_str(text);
-        while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| {
-                let marker = error.marker();
-                SyntaxError { line: marker.line(), column: marker.col() + 1, reason: error.info().to_owned() }
-            })?;
-            let (line, column) = (span.start.line(), span.start.col() + 1);
-            let fail = |reason: &str| SyntaxError { line, column, reason: reason.to_owned() };
-            let (kind, anchor) = match event {
-                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
-                // Later documents are ignored, errors in them included.
-                Event::DocumentEnd | Event::StreamEnd => break,
-                Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
-                    let mapping = matches!(event, Event::MappingStart(..));
+        let mut events = Events::new(text);
+        loop {
+            let (event, mark) = events.next()?;
+            let (line, column) = mark.shown();
+            let id = match event {
+                Event::StreamEnd => return Ok(None),
+                Event::DocumentEnd => return Ok(Some(document)),
+                Event::Start { mapping, anchor } => {
                     if open.len() >= MAX_DEPTH {
-                        return Err(fail("nested too deep"));
+                        return Err(mark.error("nested too deep"));
                     }
-                    // Until it is complete, an alias to this anchor would contain itself.
-                    anchors.remove(&anchor);
+                    if let Some(name) = &anchor {
+                        anchors.insert(name.clone(), Anchored::Open(open.len()));
+                    }
                     open.push(Open { mapping, anchor, children: Vec::new(), line, column });
                     continue;
                 }
-                Event::SequenceEnd | Event::MappingEnd => {
-                    let Some(done) = open.pop() else { return Err(fail("unexpected end of a collection")) };
+                Event::End => {
+                    let Some(done) = open.pop() else { return Err(mark.error("unexpected end of a collection")) };
                     let kind = if done.mapping {
                         let (pairs, _) = done.children.as_chunks::<2>();
                         Kind::Mapping(pairs.iter().map(|[key, value]| (*key, *value)).collect())
                     } else {
                         Kind::Sequence(done.children)
                     };
-                    document.add(kind, done.line, done.column);
-                    document.attach(&mut open, &mut anchors, done.anchor);
-                    continue;
-                }
-                Event::Alias(anchor) => {
-                    let target = anchors.get(&anchor).ok_or_else(|| fail("an anchored value contains itself"))?;
-                    (Kind::Alias(*target), 0)
-                }
-                Event::Scalar(value, style, anchor, tag) => {
-                    let plain = style == ScalarStyle::Plain;
-                    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-                    let mut value = value.into_owned();
-                    if block && ends_unbroken(text, line, &value) {
-                        value.pop();
+                    let id = document.add(kind, done.line, done.column);
+                    // The name may have been given away inside.
+                    if let Some(anchored) = done.anchor.and_then(|name| anchors.get_mut(&name))
+                        && matches!(anchored, Anchored::Open(depth) if *depth == open.len())
+                    {
+                        *anchored = Anchored::Node(id);
                     }
-                    (Kind::Scalar { text: value, plain, tag: tag.map(|tag| short_tag(&tag)) }, anchor)
+                    id
+                }
+                Event::Alias(name) => match anchors.get(&name) {
+                    Some(Anchored::Node(target)) => document.add(Kind::Alias(*target), line, column),
+                    Some(Anchored::Open(_)) => return Err(mark.error("an anchored value contains itself")),
+                    None => return Err(mark.error("unknown anchor")),
+                },
+                Event::Scalar(text, style, Properties { anchor, tag }) => {
+                    let plain = style == Style::Plain;
+                    let id = document.add(Kind::Scalar { text, plain, tag: tag.map(short_tag) }, line, column);
+                    if let Some(name) = anchor {
+                        anchors.insert(name, Anchored::Node(id));
+                    }
+                    id
                 }
             };
-            document.add(kind, line, column);
-            document.attach(&mut open, &mut anchors, anchor);
+            if let Some(parent) = open.last_mut() {
+                parent.children.push(id);
+            }
         }
-        Ok(if document.nodes.is_empty() { None } else { Some(document) })
     }
 
-    fn add(&mut self, kind: Kind, line: usize, column: usize) {
+    /// Add a complete node and give its index.
+    fn add(&mut self, kind: Kind, line: usize, column: usize) -> usize {
         let (mut depth, mut size) = (0usize, 1usize);
         let mut count = |child: usize| {
             if let Some(child) = self.nodes.get(child) {
@@ -197,17 +181,7 @@ impl Document {
             }
         };
         self.nodes.push(Node { kind, line, column, depth: depth.saturating_add(usize::from(container)), size });
-    }
-
-    /// The newest node is complete: register its anchor and hand it to its parent.
-    fn attach(&self, open: &mut [Open], anchors: &mut HashMap<usize, usize>, anchor: usize) {
-        let id = self.nodes.len() - 1;
-        if anchor != 0 {
-            anchors.insert(anchor, id);
-        }
-        if let Some(parent) = open.last_mut() {
-            parent.children.push(id);
-        }
+        self.nodes.len() - 1
     }
 
     fn root(&self) -> &Node {
@@ -331,36 +305,6 @@ impl Node {
     }
 }
 
-/// Number of the line that would have to stand further in, if that is all; some were `moved` already.
-fn too_far_left(error: &SyntaxError, moved: &BTreeSet<usize>) -> Option<usize> {
-    match error.reason.as_str() {
-        "invalid indentation" | "invalid indentation in flow construct" => Some(error.line),
-        // Told of the text's first line: it is one of the next.
-        "invalid indentation in quoted scalar" => (error.line + 1..).find(|line| !moved.contains(line)),
-        _ => None,
-    }
-}
-
-/// Whether the block scalar whose text starts on `line` runs up to the end of a file that lacks its last line break. go-yaml
-/// keeps no break that is not there, `saphyr-parser` adds one.
-fn ends_unbroken(file: &str, line: usize, value: &str) -> bool {
-    if !value.ends_with('\n') || file.ends_with(['\n', '\r']) {
-        return false;
-    }
-    let mut lines = file.lines().skip(line.saturating_sub(1));
-    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    // The first line that has text sets how far the scalar's lines stand in.
-    let Some(first) = lines.find(|line| !line.trim_matches(' ').is_empty()) else { return false };
-    let mut last = first;
-    for next in lines {
-        if !next.trim_matches(' ').is_empty() && indent(next) < indent(first) {
-            return false;
-        }
-        last = next;
-    }
-    !last.trim_matches(' ').is_empty()
-}
-
 fn is_merge(node: &Node) -> bool {
     match &node.kind {
         Kind::Scalar { text, plain, tag } => {
@@ -371,15 +315,6 @@ fn is_merge(node: &Node) -> bool {
                 }
         }
         _ => false,
-    }
-}
-
-/// `!!name` for YAML's own tags, the full text for others.
-fn short_tag(tag: &Tag) -> String {
-    let full = format!("{}{}", tag.handle, tag.suffix);
-    match full.strip_prefix("tag:yaml.org,2002:") {
-        Some(name) => format!("!!{name}"),
-        None => full,
     }
 }
 
@@ -454,8 +389,59 @@ mod tests {
             let error = fails(bad);
             assert!(error.line <= 3, "{bad:?}: {error:?}");
         }
-        let many = format!("a: [{}\n]", "\nx,".repeat(2 * MAX_MOVED));
-        fails(&many);
+    }
+
+    /// Verdicts and values of go-yaml 3.0.4, where YAML 1.2 or common sense would have others.
+    #[test]
+    fn syntax_is_go_yamls() {
+        for (odd, usual) in [
+            ("a:\tb\n", "a: b"),
+            ("a: \tb\nc:\t\t'd'\n", "{a: b, c: d}"),
+            ("a: 'x'# glued\nb: \"y\"#\n", "{a: x, b: y}"),
+            ("a: [1]# glued\n", "a: [1]"),
+            ("a: b\n# c\n\t# tabs before the next comment\nd: e\n", "{a: b, d: e}"),
+            ("a: b\t# c\n", "a: b"),
+            ("a: {\n\tb: c,\n\t}\n", "a: {b: c}"),
+            ("%YAML 1.1\n---\na: b\n", "a: b"),
+            ("%TAG !x! tag:yaml.org,2002:\n---\na: !x!str 5\n", "a: '5'"),
+            ("a: {b, c: , d}\n", "a: {b: ~, c: ~, d: ~}"),
+            ("a: [b: c, d]\n", "a: [{b: c}, d]"),
+            ("a: {b:c, \"d\":e}\n", "a: {'b:c': ~, d: e}"),
+            ("a:\n- b\n- c\nd: e\n", "{a: [b, c], d: e}"),
+            ("? a\n: b\n? c\n", "{a: b, c: ~}"),
+            ("a: b\n c\n\n d\n", "a: \"b c\\nd\""),
+            ("a: \"b\\\n   c \\x41\\u00e9\"\n", "a: \"bc Aé\""),
+            ("a: |2\n   b\n  c\n", "a: \" b\\nc\\n\""),
+            ("a: >\n b\n c\n\n d\n  e\n f\n", "a: \"b c\\nd\\n e\\nf\\n\""),
+            ("a: b\u{85}c: d\n", "{a: b, c: d}"),
+        ] {
+            assert_eq!(map(odd), map(usual), "{odd:?}");
+        }
+        for bad in [
+            "%YAML 1.2\n---\na: b\n",
+            "%FOO\n---\na: b\n",
+            "a: [b?c]\n",
+            "a: {b?: c}\n",
+            "a:\n\tb: c\n",
+            "a:\n  b: c\n\td: e\n",
+            "a: b: c\n",
+            "a: \"\\/\"\n",
+            "a: 'b' c\n",
+            "a: @b\n",
+            "a: b\nc\n",
+            "a: [b, , c]\n",
+            "a: !x!y z\n",
+            "a: |0\n b\n",
+            "a: |\n\tb\n",
+            "a: b\n...\n@\n",
+            "{a: b",
+            "{a: b,",
+        ] {
+            fails(bad);
+        }
+        let long = "k".repeat(1025);
+        fails(&format!("{long}: v\n"));
+        assert_eq!(map(&format!("{}: v\n", "k".repeat(1024))).len(), 1);
     }
 
     #[test]
