@@ -25,7 +25,7 @@ const DYNAMODB_REQUIRED: [&str; 8] = [
 /// Everything found, one sentence each.
 pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: &MetaDb) -> Vec<String> {
     let mut out = Vec::new();
-    let mut refuse = |text: String| out.push(format!("zot would refuse to start: {text}"));
+    let mut refuse = |text: String| out.push(refusal(&text));
 
     if storage.root_directory.is_empty() {
         refuse("storage.rootDirectory is empty".into());
@@ -77,6 +77,11 @@ pub(super) fn problems(sections: &Sections, storage: &EffectiveStorage, metadb: 
         opening_the_metadb(&metadb.choice, &mut refuse);
     }
     out
+}
+
+/// A problem as a sentence.
+pub(super) fn refusal(text: &str) -> String {
+    format!("zot would refuse to start: {text}")
 }
 
 fn log_level(level: &str) -> bool {

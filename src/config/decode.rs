@@ -12,14 +12,25 @@ use crate::gojson::fixed_f64;
 pub enum Reason {
     /// The section has no such field; the field that was probably meant.
     UnknownKey(Option<String>),
-    /// The section has no such field in this release, but in later ones.
-    NewerKey,
+    /// The section has no such field in this release, but in later ones: from which on.
+    NewerKey(&'static str),
     /// The value's type or text does not fit the field.
     WrongType(String),
 }
 
-/// Fields that v2.1.18 does not have.
-const NEWER: [&str; 2] = ["gcTimeWindow", "keepUntagged"];
+/// Fields that v2.1.18 does not have, and when they came.
+const NEWER: [(&str, &str); 10] = [
+    ("gcTimeWindow", "from v2.1.19 on"),
+    ("keepUntagged", "from v2.1.19 on"),
+    ("upstreamTokenEndpoint", "from v2.1.19 on"),
+    ("maxRetryDelay", "from v2.1.19 on"),
+    ("oauth2CredentialHelper", "from v2.1.19 on"),
+    ("manifestCheckInterval", "after v2.1.20"),
+    ("reqConcurrent", "after v2.1.20"),
+    ("reqPerSec", "after v2.1.20"),
+    ("disableHTTP2", "after v2.1.20"),
+    ("maxIdleConnsPerHost", "after v2.1.20"),
+];
 
 /// A decoding error and where it happened, innermost segment first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +53,8 @@ impl Bad {
     }
 
     fn unknown(key: &str, known: &[&str]) -> Self {
-        if let Some(name) = NEWER.iter().find(|name| name.eq_ignore_ascii_case(key)) {
-            return Self { segments: vec![(*name).to_owned()], reason: Reason::NewerKey };
+        if let Some((name, when)) = NEWER.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)) {
+            return Self { segments: vec![(*name).to_owned()], reason: Reason::NewerKey(when) };
         }
         let near = known
             .iter()
@@ -195,6 +206,22 @@ pub fn int(value: &Tree) -> Result<i64, Bad> {
     match value {
         Tree::Text(text) => scalar::weak_integer(text).ok_or_else(|| Bad::wrong(value, "an integer")),
         _ => number(value, "an integer"),
+    }
+}
+
+/// Weak double.
+///
+/// # Errors
+/// The value does not fit.
+pub fn float(value: &Tree) -> Result<f64, Bad> {
+    match value {
+        Tree::Bool(value) => Ok(f64::from(u8::from(*value))),
+        Tree::Int(number) => Ok(*number as f64),
+        Tree::Uint(number) => Ok(*number as f64),
+        Tree::Float(number) => Ok(*number),
+        Tree::Text(text) if text.is_empty() => Ok(0.0),
+        Tree::Text(text) => text.parse().map_err(|_| Bad::wrong(value, "a number")),
+        _ => Err(Bad::wrong(value, "a number")),
     }
 }
 

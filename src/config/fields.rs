@@ -5,6 +5,10 @@
 
 use crate::identity::commit::{parse_commit, release_of};
 
+/// Commits from v2.1.18 to v2.1.19, and to v2.1.20; the main branch is linear there.
+const V2_1_19_AT: u64 = 70;
+const V2_1_20_AT: u64 = 72;
+
 /// The storage fields that differ between builds that stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FieldSet {
@@ -14,15 +18,18 @@ pub struct FieldSet {
     pub keep_untagged: bool,
     /// `gcTimeWindow`.
     pub gc_time_window: bool,
+    /// Commits since v2.1.18 on the main branch, which decide what may stand in other sections.
+    pub commits: u64,
 }
 
 impl FieldSet {
     /// Release v2.1.18, the first that stamps.
-    pub const V2_1_18: Self = Self { redirect_blob_url: true, keep_untagged: false, gc_time_window: false };
-    /// Releases v2.1.19, v2.1.20 and the main branch up to August 2026.
-    pub const V2_1_19: Self = Self { redirect_blob_url: true, keep_untagged: true, gc_time_window: true };
+    pub const V2_1_18: Self = Self { redirect_blob_url: true, keep_untagged: false, gc_time_window: false, commits: 0 };
+    /// Releases v2.1.19 and v2.1.20; in `storage` also the main branch up to August 2026.
+    pub const V2_1_19: Self =
+        Self { redirect_blob_url: true, keep_untagged: true, gc_time_window: true, commits: V2_1_19_AT };
     /// The newest layout known.
-    pub const NEWEST: Self = Self::V2_1_19;
+    pub const NEWEST: Self = Self { commits: u64::MAX, ..Self::V2_1_19 };
 
     /// Field set of a build by its release tag and commit text; either may be empty.
     ///
@@ -51,9 +58,11 @@ impl FieldSet {
             }
             ((2, 1, 17), false) if distance >= 11 => known(Self { redirect_blob_url: distance >= 19, ..Self::V2_1_18 }),
             ((2, 1, 18), _) => {
-                known(Self { keep_untagged: distance >= 11, gc_time_window: distance >= 58, ..Self::V2_1_18 })
+                let (keep_untagged, gc_time_window) = (distance >= 11, distance >= 58);
+                known(Self { keep_untagged, gc_time_window, commits: distance, ..Self::V2_1_18 })
             }
-            ((2, 1, 19 | 20), _) => known(Self::V2_1_19),
+            ((2, 1, 19), _) => known(Self { commits: V2_1_19_AT.saturating_add(distance), ..Self::V2_1_19 }),
+            ((2, 1, 20), _) => known(Self { commits: V2_1_20_AT.saturating_add(distance), ..Self::V2_1_19 }),
             (version, _) if version < (2, 1, 18) => Err(NoStamp { tag: name.to_owned() }),
             _ => newest(format!(
                 "{name} is newer than the releases metactl knows (up to v2.1.20); assuming their storage fields"
@@ -90,7 +99,7 @@ mod tests {
 
     fn set(tag: &str, commit: &str) -> (bool, bool, bool, bool) {
         let choice = FieldSet::for_release(tag, commit).unwrap();
-        let FieldSet { redirect_blob_url, keep_untagged, gc_time_window } = choice.fields;
+        let FieldSet { redirect_blob_url, keep_untagged, gc_time_window, .. } = choice.fields;
         (redirect_blob_url, keep_untagged, gc_time_window, choice.notice.is_some())
     }
 
@@ -117,6 +126,21 @@ mod tests {
         assert_eq!(set("v2.1.17", "v2.1.17-19-g273b1536"), (true, false, false, false));
         // The tag wins over a commit that talks of another tag.
         assert_eq!(set("v2.1.18", "v2.1.17-58-gabcdef0"), (true, false, false, false));
+    }
+
+    #[test]
+    fn the_commit_dates_the_keys_of_other_sections() {
+        for (tag, commit, want) in [
+            ("v2.1.17", "v2.1.17-19-g273b1536", 0),
+            ("v2.1.18", "v2.1.18-9-gabcdef0", 9),
+            ("v2.1.19", "", 70),
+            ("v2.1.20", "v2.1.20-0-g3b5796d", 72),
+            ("v2.1.20", "v2.1.20-25-g6d19b445-dirty", 97),
+            ("v2.1.21", "", u64::MAX),
+            ("", "", u64::MAX),
+        ] {
+            assert_eq!(FieldSet::for_release(tag, commit).unwrap().fields.commits, want, "{tag} {commit}");
+        }
     }
 
     #[test]

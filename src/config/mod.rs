@@ -6,8 +6,7 @@
 //!                                (tree)           (tree)              (decode)            (storage)
 //! ```
 //!
-//! Invariants: a config loads here only if zot loads it, as far as the parts looked at go (section `storage` whole,
-//! of the others the keys named in `sections`); what zot decides at random is refused; hostile files neither panic
+//! Invariants: a config loads here only if zot loads it (the credentials that it keeps in other files apart); what zot decides at random is refused; hostile files neither panic
 //! nor hang nor exhaust memory or stack; no error message and no `Debug` output holds a secret parameter.
 
 mod blob_cache;
@@ -22,6 +21,8 @@ mod pattern;
 mod render;
 mod roots;
 pub(crate) mod scalar;
+mod schema;
+mod section_checks;
 mod sections;
 mod storage;
 mod toml;
@@ -54,21 +55,6 @@ use tree::{Map, Tree, with_stack};
 
 /// Largest config file that is read.
 const MAX_FILE: u64 = 16 << 20;
-
-/// Top-level keys zot knows.
-const SECTIONS: [&str; 11] = [
-    "distSpecVersion",
-    "goVersion",
-    "commit",
-    "releaseTag",
-    "binaryType",
-    "storage",
-    "http",
-    "log",
-    "extensions",
-    "scheduler",
-    "cluster",
-];
 
 /// Where and why a text cannot be parsed. Line and column count from 1; 0 means the file as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,9 +160,9 @@ impl ConfigError {
     fn decode(path: &Path, bad: &Bad) -> Self {
         let (kind, reason) = match &bad.reason {
             Reason::WrongType(reason) => (ConfigErrorKind::WrongType, reason.clone()),
-            Reason::NewerKey => (
+            Reason::NewerKey(when) => (
                 ConfigErrorKind::UnknownKey { suggestion: None },
-                "unknown key in this release (zot knows it from v2.1.19 on)".to_owned(),
+                format!("unknown key in this release (zot knows it {when})"),
             ),
             Reason::UnknownKey(suggestion) => {
                 let hint = suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
@@ -195,6 +181,8 @@ pub struct RegistryConfig {
     folded: Tree,
     /// The storage section as the decoder sees it, or null.
     storage: Tree,
+    /// The other sections as the decoder sees them.
+    others: Tree,
     sections: Sections,
     depth: usize,
 }
@@ -291,12 +279,13 @@ fn digest(path: &Path, parsed: Tree, depth: usize) -> Result<RegistryConfig, Con
         return Err(ConfigError::new(path, ConfigErrorKind::Empty, "holds no settings"));
     }
     let storage = rebuilt.remove("storage").unwrap_or_default();
-    let rest = Tree::Map(rebuilt);
-    let sections = Sections::decode(&rest, &folded).map_err(|bad| ConfigError::decode(path, &bad))?;
+    let others = Tree::Map(rebuilt);
+    schema::check(&others, schema::TOP, u64::MAX).map_err(|bad| ConfigError::decode(path, &bad))?;
+    let sections = Sections::read(&others, &folded);
     if storage != Tree::Null {
         decode::section(&storage).at("storage").map_err(|bad| ConfigError::decode(path, &bad))?;
     }
-    Ok(RegistryConfig { path: path.to_owned(), folded, storage, sections, depth })
+    Ok(RegistryConfig { path: path.to_owned(), folded, storage, others, sections, depth })
 }
 
 impl RegistryConfig {
@@ -311,9 +300,12 @@ impl RegistryConfig {
     /// # Errors
     /// The build's loader refuses a key or value, or zot would panic on it.
     pub fn storage(&self, fields: FieldSet, dedupe: &DedupeProbe) -> Result<EffectiveStorage, ConfigError> {
-        with_stack(self.depth, || EffectiveStorage::build(&self.storage, &self.folded, fields, dedupe))
+        let build = || {
+            schema::check(&self.others, schema::TOP, fields.commits)?;
+            EffectiveStorage::build(&self.storage, &self.folded, fields, dedupe).at("storage")
+        };
+        with_stack(self.depth, build)
             .map_err(|error| ConfigError::io(&self.path, error))?
-            .at("storage")
             .map_err(|bad| ConfigError::decode(&self.path, &bad))
     }
 
@@ -353,7 +345,9 @@ impl RegistryConfig {
     /// Why zot would refuse to start although it can parse the config (spec §2.3, §6.3 to §6.5). Empty: nothing found.
     #[must_use]
     pub fn problems(&self, storage: &EffectiveStorage) -> Vec<String> {
-        checks::problems(&self.sections, storage, &self.metadb(storage))
+        let mut out = checks::problems(&self.sections, storage, &self.metadb(storage));
+        section_checks::problems(&self.others, &mut |text| out.push(checks::refusal(&text)));
+        out
     }
 
     /// Where zot listens.

@@ -1,10 +1,7 @@
 //! What metactl needs from the sections other than `storage`: the conditions of the metaDB (spec §6.1), the address
-//! zot listens at, and the settings that semantic validation looks at (§2.3).
-//!
-//! Keys that metactl does not use are not checked: their field lists are not part of the specification.
+//! zot listens at, and the settings that the validation of storage looks at (§2.3).
 
-use super::SECTIONS;
-use super::decode::{self, At as _, Bad};
+use super::decode;
 use super::tree::{Tree, lookup};
 
 /// Where zot listens, as configured. Weakly typed: a number is as good as a string.
@@ -53,104 +50,68 @@ pub(super) struct Sections {
     pub(super) sync: Option<bool>,
 }
 
-/// A non-null member that must be a section.
-fn child<'a>(parent: &'a Tree, key: &str, shown: &str) -> Result<Option<&'a Tree>, Bad> {
-    match member(parent, key) {
-        None => Ok(None),
-        Some(value) => decode::section(value).at(shown).map(|_| Some(value)),
-    }
+/// A non-null value below a section, by folded keys.
+pub(super) fn at<'a>(section: &'a Tree, path: &[&str]) -> Option<&'a Tree> {
+    let found = path.iter().try_fold(section, |section, key| section.as_map()?.get(*key))?;
+    (*found != Tree::Null).then_some(found)
 }
 
-/// A non-null member of a map.
-fn member<'a>(parent: &'a Tree, key: &str) -> Option<&'a Tree> {
-    parent.as_map()?.get(key).filter(|value| **value != Tree::Null)
+/// The text of a field that has been checked; empty if it is missing.
+pub(super) fn text_at(section: &Tree, path: &[&str]) -> String {
+    optional_text(section, path).unwrap_or_default()
+}
+
+fn optional_text(section: &Tree, path: &[&str]) -> Option<String> {
+    at(section, path).and_then(|value| decode::text(value).ok())
+}
+
+/// A switch that has been checked, if it is given.
+pub(super) fn switch_at(section: &Tree, path: &[&str]) -> Option<bool> {
+    at(section, path).and_then(|value| decode::boolean(value).ok())
 }
 
 impl Sections {
-    /// `rebuilt`: the tree the decoder sees, without storage. `folded`: the tree before rebuilding.
-    pub(super) fn decode(rebuilt: &Tree, folded: &Tree) -> Result<Self, Bad> {
-        let mut out = Self::default();
-        for (name, value) in decode::fields(rebuilt, &SECTIONS)? {
-            match name {
-                "distSpecVersion" | "goVersion" | "binaryType" => drop(decode::text(value).at(name)?),
-                "commit" => out.commit = Some(decode::text(value).at(name)?),
-                "releaseTag" => out.release_tag = Some(decode::text(value).at(name)?),
-                _ => {
-                    decode::section(value).at(name)?;
-                    match name {
-                        "http" => out.http(value).at(name)?,
-                        "extensions" => out.extensions(value).at(name)?,
-                        "log" => {
-                            if let Some(level) = member(value, "level") {
-                                out.log_level = Some(decode::text(level).at("level").at(name)?);
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-        if member(rebuilt, "extensions").is_none() {
+    /// `others`: all but storage as the decoder sees it, checked. `folded`: the tree before rebuilding.
+    pub(super) fn read(others: &Tree, folded: &Tree) -> Self {
+        let named = |key| {
             // Nothing survived: zot switches on what was at least named.
-            let named =
-                |key| lookup(folded, "extensions").and_then(Tree::as_map).is_some_and(|map| map.contains_key(key));
-            out.search = named("search");
-            out.trust = named("trust");
-            out.ui = named("ui");
+            at(others, &["extensions"]).is_none()
+                && lookup(folded, "extensions").and_then(Tree::as_map).is_some_and(|map| map.contains_key(key))
+        };
+        let on = |key| match at(others, &["extensions", key]) {
+            Some(extension) => switch_at(extension, &["enable"]).unwrap_or(true),
+            None => named(key),
+        };
+        let auth = |path: &[&str]| at(others, &["http", "auth"]).and_then(|auth| at(auth, path));
+        let mut logins = Vec::new();
+        if auth(&["htpasswd"]).is_some_and(|htpasswd| !text_at(htpasswd, &["path"]).is_empty()) {
+            logins.push("htpasswd");
         }
-        Ok(out)
-    }
-
-    fn http(&mut self, http: &Tree) -> Result<(), Bad> {
-        let text = |key| member(http, key).map(|value| decode::text(value).at(key)).transpose();
-        self.http.address = text("address")?;
-        self.http.port = text("port")?;
-        self.http.tls = child(http, "tls", "tls")?.is_some();
-        let Some(auth) = child(http, "auth", "auth")? else { return Ok(()) };
-        self.auth(auth).at("auth")
-    }
-
-    fn auth(&mut self, auth: &Tree) -> Result<(), Bad> {
-        if let Some(htpasswd) = child(auth, "htpasswd", "htpasswd")? {
-            let path = member(htpasswd, "path").map(|path| decode::text(path).at("path").at("htpasswd")).transpose()?;
-            if path.is_some_and(|path| !path.is_empty()) {
-                self.logins.push("htpasswd");
-            }
+        if auth(&["ldap"]).is_some() {
+            logins.push("LDAP");
         }
-        if child(auth, "ldap", "ldap")?.is_some() {
-            self.logins.push("LDAP");
+        if auth(&["openid"]).is_some() {
+            logins.push("OpenID");
         }
-        if child(auth, "openid", "openid")?.is_some() {
-            self.logins.push("OpenID");
+        if switch_at(others, &["http", "auth", "apikey"]) == Some(true) {
+            logins.push("API keys");
         }
-        if let Some(api_key) = member(auth, "apikey")
-            && decode::boolean(api_key).at("apikey")?
-        {
-            self.logins.push("API keys");
+        let sync = at(others, &["extensions", "sync"]).filter(|_| on("sync"));
+        Self {
+            http: HttpAddress {
+                address: optional_text(others, &["http", "address"]),
+                port: optional_text(others, &["http", "port"]),
+                tls: at(others, &["http", "tls"]).is_some(),
+            },
+            release_tag: optional_text(others, &["releasetag"]),
+            commit: optional_text(others, &["commit"]),
+            log_level: optional_text(others, &["log", "level"]),
+            logins,
+            search: on("search"),
+            trust: on("trust"),
+            ui: on("ui"),
+            cve: on("search") && at(others, &["extensions", "search", "cve"]).is_some(),
+            sync: sync.map(|sync| !text_at(sync, &["downloaddir"]).is_empty()),
         }
-        Ok(())
-    }
-
-    fn extensions(&mut self, extensions: &Tree) -> Result<(), Bad> {
-        /// Present and not switched off.
-        fn on(extensions: &Tree, key: &str) -> Result<bool, Bad> {
-            let Some(extension) = child(extensions, key, key)? else { return Ok(false) };
-            match member(extension, "enable") {
-                Some(enable) => decode::boolean(enable).at("enable").at(key),
-                None => Ok(true),
-            }
-        }
-        self.search = on(extensions, "search")?;
-        self.trust = on(extensions, "trust")?;
-        self.ui = on(extensions, "ui")?;
-        if let Some(search) = member(extensions, "search") {
-            self.cve = self.search && child(search, "cve", "cve").at("search")?.is_some();
-        }
-        if on(extensions, "sync")? {
-            let dir = member(extensions, "sync").and_then(|sync| member(sync, "downloaddir"));
-            let dir = dir.map(|dir| decode::text(dir).at("downloadDir").at("sync")).transpose()?;
-            self.sync = Some(dir.is_some_and(|dir| !dir.is_empty()));
-        }
-        Ok(())
     }
 }

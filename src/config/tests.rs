@@ -402,7 +402,7 @@ fn semantic_problems() {
         ),
         (json!({"redirectBlobURL": true}), json!({}), "redirectBlobURL needs"),
         (json!({"storageDriver": {"name": "swift"}, "dedupe": false}), json!({}), "none of s3, gcs, azure"),
-        (ok.clone(), json!({"extensions": {"sync": {"registries": [1]}}}), "downloadDir"),
+        (ok.clone(), json!({"extensions": {"sync": {"registries": [{}]}}}), "downloadDir"),
         (ok.clone(), json!({"extensions": {"search": {"cve": {"updateInterval": "2h"}}}}), "CVE"),
         (json!({}), json!({"extensions": {"search": {}, "ui": {"enable": true}}}), "needs extensions.search"),
         (json!({}), json!({"log": {"level": "loud"}}), "no log level"),

@@ -5,6 +5,8 @@
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use super::SyntaxError;
 use super::tree::{Map, Tree};
@@ -22,7 +24,43 @@ pub fn parse(data: &[u8]) -> Result<Map, SyntaxError> {
     }
     let document = DeTable::parse(text)
         .map_err(|error| SyntaxError::at_byte(data, error.span().map_or(0, |span| span.start), error.message()))?;
-    table(text, document.into_inner())
+    match later_syntax(text) {
+        Some((at, reason)) => Err(SyntaxError::at_byte(data, at, reason)),
+        None => table(text, document.into_inner()),
+    }
+}
+
+/// Where a document, which must be valid, uses what only TOML 1.1 has: go-toml reads TOML 1.0, and `\e` besides.
+fn later_syntax(text: &str) -> Option<(usize, &'static str)> {
+    // Whether the brackets that are open are those of inline tables, the innermost last.
+    let mut open = Vec::new();
+    let mut after_comma = false;
+    for token in Source::new(text).lex() {
+        let (at, in_table) = (token.span().start(), open.last() == Some(&true));
+        match token.kind() {
+            TokenKind::LeftCurlyBracket => open.push(true),
+            TokenKind::LeftSquareBracket => open.push(false),
+            TokenKind::RightCurlyBracket if after_comma => return Some((at, "a comma ends an inline table")),
+            TokenKind::RightCurlyBracket | TokenKind::RightSquareBracket => drop(open.pop()),
+            TokenKind::Newline | TokenKind::Comment if in_table => {
+                return Some((at, "an inline table must stand on one line"));
+            }
+            TokenKind::BasicString | TokenKind::MlBasicString => {
+                let raw = text.get(at..token.span().end()).unwrap_or("");
+                let mut bytes = raw.bytes();
+                while let Some(byte) = bytes.next() {
+                    if byte == b'\\' && bytes.next() == Some(b'x') {
+                        return Some((at, "invalid escape \\x"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if token.kind() != TokenKind::Whitespace {
+            after_comma = token.kind() == TokenKind::Comma;
+        }
+    }
+    None
 }
 
 fn table(text: &str, table: DeTable<'_>) -> Result<Map, SyntaxError> {
@@ -137,6 +175,12 @@ mod tests {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse(b"a = \"\xff\"\n").is_err());
+        for later in ["a = {\nb = 1}", "a = {b = 1 # c\n}", "a = {b = 1,}", "a = {b = 1, }", r#"a = "\x41""#] {
+            assert!(parse(later.as_bytes()).is_err(), "{later}");
+        }
+        for usual in ["a = {b = [1,\n2,\n]}", r#"a = "\e\\x41""#, "[a]\nb = [{c = 1},\n]", r"a = '\x41'", "a = {}"] {
+            assert!(parse(usual.as_bytes()).is_ok(), "{usual}");
+        }
         drop(parse("a = ".to_owned().as_bytes()));
         drop(parse(format!("a = {}", "[".repeat(100_000)).as_bytes()));
         drop(parse(format!("a = {}", "{a=".repeat(100_000)).as_bytes()));

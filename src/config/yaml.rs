@@ -5,7 +5,7 @@
 //! The document is first collected into an arena, in which every node's depth and size *after* alias expansion is
 //! known before anything is expanded: hostile documents are refused instead of eating memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::tree::{MAX_DEPTH, Map, Tree, with_stack};
 use super::yaml_events::{Event, Events, Properties, short_tag};
@@ -235,12 +235,16 @@ impl Document {
     /// Build a mapping. `raw_keys` says whether keys are taken as raw text; `None` decides by the keys themselves:
     /// go-yaml makes a string map only if every key is a string, and a merged mapping follows the one it merges into.
     fn mapping(&self, pairs: &[(usize, usize)], raw_keys: Option<bool>) -> Result<Map, SyntaxError> {
-        let mut raw_texts: HashMap<&str, ()> = HashMap::with_capacity(pairs.len());
+        let mut written = HashSet::with_capacity(pairs.len());
         for (key, _) in pairs {
-            if let Kind::Scalar { text, .. } = &self.node(*key).kind
-                && raw_texts.insert(text, ()).is_some()
-            {
-                return Err(self.node(*key).error(&format!("mapping key {text:?} already defined")));
+            let node = self.node(*key);
+            let (text, alias) = match &node.kind {
+                Kind::Scalar { text, .. } => (text.as_str(), None),
+                Kind::Alias(target) => ("", Some(*target)),
+                _ => continue,
+            };
+            if !written.insert((text, alias)) {
+                return Err(node.error(&format!("mapping key {text:?} already defined")));
             }
         }
         let raw_keys = match raw_keys {
@@ -248,6 +252,7 @@ impl Document {
             None => self.all_keys_are_strings(pairs),
         };
         let mut out = Map::new();
+        let mut resolved_keys = HashMap::new();
         let mut merge = None;
         for (key_id, value_id) in pairs {
             if is_merge(self.node(*key_id)) {
@@ -255,17 +260,22 @@ impl Document {
                 continue;
             }
             let key_node = self.resolve(*key_id);
-            let Kind::Scalar { text, .. } = &key_node.kind else {
+            let Kind::Scalar { text, tag, .. } = &key_node.kind else {
                 return Err(key_node.error("a collection cannot be a mapping key"));
             };
             let resolved = self.build(key_node)?;
-            let key = match (raw_keys, &resolved) {
+            let key = match (raw_keys, &resolved, tag.as_deref()) {
                 // go-yaml drops the entry: null does not decode into a string key.
-                (true, Tree::Null) => continue,
-                (true, _) => text.clone(),
-                (false, _) => key_text(&resolved).ok_or_else(|| key_node.error("a date cannot be a mapping key"))?,
+                (true, Tree::Null, _) => continue,
+                (true, Tree::Text(decoded), Some("!!binary")) => decoded.clone(),
+                (true, ..) => text.clone(),
+                (false, ..) => key_text(&resolved).ok_or_else(|| key_node.error("a date cannot be a mapping key"))?,
             };
-            if out.contains_key(&key) {
+            // Written in two ways, one key may come twice: the last counts. Two keys of one text are chosen from at random.
+            if let Some(other) = resolved_keys.insert(key.clone(), resolved)
+                && !raw_keys
+                && resolved_keys.get(&key) != Some(&other)
+            {
                 return Err(self.node(*key_id).error(&format!("mapping key {key:?} already defined")));
             }
             out.insert(key, self.build(self.node(*value_id))?);
@@ -281,7 +291,10 @@ impl Document {
                     return Err(self.node(*id).error("map merge requires map or sequence of maps as the value"));
                 };
                 for (key, value) in self.mapping(pairs, Some(raw_keys))? {
-                    out.entry(key).or_insert(value);
+                    // The merge key itself counts as one that is there.
+                    if key != "<<" {
+                        out.entry(key).or_insert(value);
+                    }
                 }
             }
         }
@@ -467,12 +480,24 @@ mod tests {
         let nested = map("v:\n  0x10: a\n  1.5e3: b\n  ~: c\n  true: d\n  yes: e\n  '3': f\n").remove("v").unwrap();
         let keys: Vec<&String> = nested.as_map().unwrap().keys().collect();
         assert_eq!(keys, ["", "1500", "16", "3", "true", "yes"]);
+        for (odd, usual) in [
+            ("v: {1: a, 0x1: b}", "v: {'1': b}"),
+            ("v: {~: a, null: b}", "v: {'': b}"),
+            ("v: {&a k: 1, *a : 2}", "v: {k: 2}"),
+            ("v: {!!binary aGk=: 1, hi: 2}", "v: {hi: 2}"),
+            ("!!binary dg==: 1", "v: 1"),
+            ("v: {<<: {!!str <<: 1, a: 2}}", "v: {a: 2}"),
+        ] {
+            assert_eq!(map(odd), map(usual), "{odd}");
+        }
         // The root takes raw text, and a null key does not fit into it.
         assert_eq!(map("0x10: a\n1.50: b\n~: c\n").keys().collect::<Vec<_>>(), ["0x10", "1.50"]);
         for bad in [
             "v: {a: 1, a: 2}",
             "v: {a: 1, 'a': 2}",
-            "v: {1: a, 0x1: b}",
+            "v: {1: a, '1': b}",
+            "v: {1: a, 1.0: b}",
+            "v: {&a k: 1, *a : 2, *a : 3}",
             "v: {2001-01-01: a}",
             "v: {[a]: b}",
             "a: 1\na: 2",
