@@ -129,6 +129,58 @@ fn edge_vectors() {
     }
 }
 
+/// Whole files on which libraries for newer YAML and TOML, or a look at `storage` alone, would judge otherwise: the hashes
+/// for v2.1.18 and v2.1.20 from zot's own code, none where its loader refuses the file.
+const FILES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
+    (
+        "config.yaml",
+        "storage:\n  rootDirectory:\t/tmp/A# no comment\n  cacheDriver: {name: 'x'} # one\n# two\n\t# three\n  gcDelay: \"2h\"# four\n",
+        Some("af1e75eca17460a63b95362a40b0e1f4df259f2954f34917f81a54db7647d65e"),
+        Some("11f83a01320a79ecf7f172d77a3c6bf05d5f81b085afefda7e9fab16111a2a6f"),
+    ),
+    (
+        "config.yaml",
+        "%YAML 1.1\n---\nstorage: &s\n  rootDirectory: /tmp/A\n  cacheDriver: {1: a, 0x1: b, ? c, <<: {!!str <<: d, e: 017}}\n",
+        Some("741519813f9577f24042976be5310ddcd47776b10f7c406a0649b12d3f6a19e8"),
+        Some("c8845dfb3263ca3f2ba049d2a379a4db3c4f42ccc2a7750cf0edeaf85fdc56af"),
+    ),
+    ("config.yaml", "%YAML 1.2\n---\nstorage: {rootDirectory: /tmp/A}\n", None, None),
+    ("config.yaml", "storage:\n  rootDirectory: /tmp/A\n\tgc: false\n", None, None),
+    ("config.yaml", "storage: {rootDirectory: /tmp/A?}\n", None, None),
+    (
+        "config.toml",
+        "[storage]\nrootDirectory = '/tmp/A'\ncacheDriver = {n = [1e21, 0.1,\n  5e-324,\n]}\n",
+        Some("0ee69de368fd39c6c11d265f15bf541590bb66a71a9f0f133d58aeed66614734"),
+        Some("4d0a9a18b1f1bbf07041389cc77cfdf36f7a70843a0f19c11fdf99fc7d9169e2"),
+    ),
+    ("config.toml", "[storage]\nrootDirectory = '/tmp/A'\ncacheDriver = {n = 1,}\n", None, None),
+    (
+        "config.json",
+        "{\"storage\":{\"rootDirectory\":\"/tmp/A\",\"storageDriver\":[null],\"cacheDriver\":[null,{\"A\":1},{\"a\":2}],\"subPaths\":[{\"/a\":null}]}}",
+        Some("0c929483520e2cc18a2603ad70fb930ee61250cb4f366c771f7e304be32f0d15"),
+        Some("8f153b527507f07de6d7497de4a1749cdb01acf5cac3dedf7d14a109786412fc"),
+    ),
+    ("config.json", "{\"storage\":{\"rootDirectory\":\"/tmp/A\"},\"http\":{\"prot\":\"5000\"}}", None, None),
+    (
+        "config.json",
+        "{\"storage\":{\"rootDirectory\":\"/tmp/A\"},\"http\":{\"auth\":{\"bearer\":{\"upstreamTokenEndpoint\":{\"realm\":\"https://r\",\"service\":\"s\"}}}}}",
+        None,
+        Some("48e62c38236613ff42b32766a57a85e32f2e078ad5e14465687c26b4ffd36ac6"),
+    ),
+];
+
+#[test]
+fn whole_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, text, old, new) in FILES {
+        for (fields, want) in [(FieldSet::V2_1_18, old), (FieldSet::V2_1_19, new)] {
+            let got = storage(dir.path(), file, text, fields);
+            let hash = got.as_ref().ok().map(|storage| fingerprint(storage).to_string());
+            assert_eq!(hash.as_deref(), *want, "{text}: {:?}", got.as_ref().map(|storage| storage.text().expose()));
+        }
+    }
+}
+
 /// Storage sections of zot's examples, with the hashes for v2.1.18 and v2.1.20 from zot's own code.
 const EXAMPLES: &[(&str, &str, &str, &str)] = &[
     (
