@@ -1,8 +1,13 @@
 //! Cooperative cancellation: a flag that signal handlers set and long loops ask.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often whoever waits looks whether to stop.
+pub(crate) const NAP: Duration = Duration::from_millis(50);
 
 /// Asked at every safe point of a long operation. Cheap to clone; clones share the flag.
 #[derive(Debug, Clone, Default)]
@@ -39,5 +44,16 @@ impl Cancel {
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+    /// What a request gives. Once the token has tripped, it is dropped after `grace` wherever it is: in a pause, before an
+    /// answer, or while somebody issues a token for it. On a tokio runtime.
+    pub(crate) async fn unless<F: Future>(&self, grace: Duration, request: F) -> Option<F::Output> {
+        let mut request = pin!(request);
+        while !self.is_cancelled() {
+            if let Ok(output) = tokio::time::timeout(NAP, request.as_mut()).await {
+                return Some(output);
+            }
+        }
+        tokio::time::timeout(grace, request).await.ok()
     }
 }

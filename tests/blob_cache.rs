@@ -3,6 +3,7 @@
 
 mod support;
 
+use metactl::cancel::Cancel;
 use metactl::error::chain;
 use metactl::metadb::bolt::{Batch, OpenOptions, Writer};
 use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
@@ -53,11 +54,11 @@ fn answers(cache: &dyn BlobCache) {
 }
 
 fn bolt(path: &Path) -> Arc<dyn BlobCache> {
-    CacheSpec::Bolt(path.to_owned()).open()
+    CacheSpec::Bolt(path.to_owned()).open(&Cancel::default())
 }
 
 fn redis(url: &str) -> Arc<dyn BlobCache> {
-    CacheSpec::Redis(Box::new(RedisOptions::from_url(url).unwrap())).open()
+    CacheSpec::Redis(Box::new(RedisOptions::from_url(url).unwrap())).open(&Cancel::default())
 }
 
 #[test]
@@ -205,7 +206,8 @@ fn dynamodb(port: u16, table: &str) -> Arc<dyn BlobCache> {
     let given = [("name", "dynamodb"), ("endpoint", &endpoint), ("region", "us-east-1"), ("cachetablename", table)];
     let given = given.map(|(key, value)| (key, setups::text(value)));
     let options = DynamoDbBlobCacheOptions::from_params(&setups::params(&given)).unwrap();
-    CacheSpec::DynamoDb(Box::new(options.with_credentials("AKTEST", Secret::new("Secret".to_owned())))).open()
+    CacheSpec::DynamoDb(Box::new(options.with_credentials("AKTEST", Secret::new("Secret".to_owned()))))
+        .open(&Cancel::default())
 }
 
 #[test]

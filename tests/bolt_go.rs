@@ -442,7 +442,7 @@ fn a_blob_cache_is_read_while_its_owner_holds_it() {
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "locked\n");
     let asked: Vec<&str> = digests.iter().map(String::as_str).collect();
-    let found = CacheSpec::Bolt(path).open().candidates(&asked).unwrap();
+    let found = CacheSpec::Bolt(path).open(&Cancel::default()).candidates(&asked).unwrap();
     drop(holder.stdin.take());
     assert!(holder.wait().unwrap().success());
     for (digest, found) in digests.iter().zip(found) {

@@ -77,7 +77,7 @@ fn what_only_metactl_cannot_do_is_said_as_such() {
     let old_signatures = with(with(s3(), "v4auth", json!(false)), "regionendpoint", json!("127.0.0.1:1"));
     for driver in [
         old_signatures,
-        with(s3(), "bucket", json!("arn:aws:s3:eu-west-1:1:accesspoint/x")),
+        with(s3(), "bucket", json!("arn:aws:s3-outposts:eu-west-1:1:outpost/o/accesspoint/x")),
         with(azure(), "rootdirectory", json!("a//b")),
     ] {
         sandbox.configure(&json!({"storageDriver": driver}));

@@ -72,6 +72,13 @@ fn faults_at_random_change_nothing_in_the_result() {
         }
         let found = differences(&recorded(&local.root), &recorded(&sandbox.root));
         assert!(found.is_empty(), "{kind:?}: {} differences, first {:?}", found.len(), found.first());
+        let before: usize = proxy.fates().iter().filter(|(fate, _)| *fate != "forward").map(|(_, count)| count).sum();
+        for arguments in [&["verify", "--deep"][..], &["verify"], &["walk", "--force"]] {
+            let ran = command(&sandbox, &bucket, proxy.port, arguments);
+            assert_eq!(ran.code, Some(0), "{kind:?} {arguments:?}: {ran:?}");
+        }
+        let after: usize = proxy.fates().iter().filter(|(fate, _)| *fate != "forward").map(|(_, count)| count).sum();
+        assert!(after > before + 10, "{kind:?}: {:?}", proxy.fates());
     }
 }
 
@@ -131,7 +138,75 @@ fn what_stays_unreadable_fails_its_repo_alone() {
         let walk = command(&sandbox, &bucket, proxy.port, &["walk"]);
         assert_eq!(walk.code, Some(0), "{kind:?}: {walk:?}");
         assert!(stamp(&sandbox).is_some(), "{kind:?}");
+
+        // To verify, one blob that may not be read is a finding about its repo, and no other.
+        proxy.refuse(digest_of("denied").0.rsplit_once(':').unwrap().1, 403);
+        let verify = command(&sandbox, &bucket, proxy.port, &["verify", "--deep"]);
+        assert_eq!(verify.code, Some(2), "{kind:?}: {verify:?}");
+        let found = verify.json()["findings"].as_array().unwrap().clone();
+        assert!(found.iter().all(|finding| finding["repo"] == "denied"), "{kind:?}: {found:?}");
+        assert!(found.iter().any(|finding| finding["id"] == "blob-unreadable"), "{kind:?}: {found:?}");
     }
+}
+
+#[test]
+#[ignore = "needs object stores: run tests/run"]
+fn where_nobody_may_look_at_an_index_it_is_listed() {
+    let files = tempfile::tempdir().unwrap();
+    for repo in ["a", "b"] {
+        push(files.path(), repo, &["1"], repo);
+    }
+    let server = ObjectServer::start(Kind::S3);
+    let bucket = server.bucket("unseen", Some("/zot"));
+    bucket.load(files.path());
+    std::thread::sleep(Duration::from_secs(2));
+    let proxy = Proxy::start(server.port);
+    let sandbox = remote(&bucket, proxy.port);
+    let walk = |arguments: &[&str]| command(&sandbox, &bucket, proxy.port, &[&["walk"], arguments].concat());
+    let deny = |status: u16, more: fn(&support::proxy::Request) -> Option<Fate>| {
+        proxy.rule(move |request| match request.method.as_str() {
+            "HEAD" => Some(Fate::Reply(Reply::new(status, ""))),
+            _ => more(request),
+        });
+    };
+    for status in [403, 405] {
+        deny(status, |_| None);
+        let done = walk(&["--force"]);
+        assert_eq!((done.code, &done.json()["repos"]["parsed"]), (Some(0), &json!(2)), "{status}: {done:?}");
+        // Nothing changed, and that is seen; then one did.
+        let unstamped = ["--no-stamp", "--commit", "v2.1.20-1-g0000000"];
+        let done = walk(&unstamped);
+        assert_eq!((done.code, &done.json()["repos"]["parsed"]), (Some(0), &json!(0)), "{status}: {done:?}");
+        push(files.path(), "a", &[&format!("more-{status}")], "more");
+        bucket.load(files.path());
+        let done = walk(&unstamped);
+        assert_eq!(done.code, Some(0), "{status}: {done:?}");
+        let tags = recorded(&sandbox.root)["RepoMeta"]["a"]["Tags"].clone();
+        assert!(tags.get(format!("more-{status}")).is_some(), "{status}: {tags}");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    proxy.clear();
+    assert_eq!(walk(&["--force"]).code, Some(0));
+    let before = recorded(&sandbox.root);
+    // The listing has words where the other has none.
+    deny(403, |request| {
+        let body = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+        let about = request.path.contains("prefix=zot/zot/") && request.path.contains("index.json");
+        about.then(|| Fate::Reply(Reply::new(400, body)))
+    });
+    let message = refused(&sandbox, &walk(&["--commit", "v2.1.20-7-g0000000"]), "storage");
+    assert!(message.contains("index.json: 400 ExpiredToken"), "{message}");
+    // Not listed is not "not found": neither forgotten nor taken for unchanged.
+    deny(403, |request| {
+        let about = request.path.contains("prefix=zot/zot/a/index.json");
+        about.then(|| Fate::Reply(Reply::new(200, "<ListBucketResult></ListBucketResult>")))
+    });
+    let done = walk(&["--commit", "v2.1.20-7-g0000000"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let failed = &done.json()["failed"];
+    assert_eq!((failed.as_array().unwrap().len(), &failed[0]["repo"]), (1, &json!("a")), "{done:?}");
+    assert!(failed[0]["reason"].as_str().unwrap().contains("403"), "{done:?}");
+    assert_eq!(recorded(&sandbox.root)["RepoMeta"], before["RepoMeta"]);
 }
 
 #[test]

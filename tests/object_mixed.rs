@@ -42,7 +42,8 @@ fn command(sandbox: &Sandbox, bucket: &Bucket<'_>, port: u16, arguments: &[&str]
 #[test]
 #[ignore = "needs object stores and redis-server: run tests/run"]
 fn sub_paths_on_every_service_fill_every_metadb() {
-    let redis = support::redis::Server::start(&[]);
+    let (redis, dynamodb) = (support::redis::Server::start(&[]), support::dynamodb::Server::start());
+    dynamodb.create_tables("Zot");
     let servers = Kind::ALL.map(ObjectServer::start);
     // The same content once on disk, once spread: one route to each service, the rest local.
     let fill = |root: &Path| {
@@ -52,7 +53,7 @@ fn sub_paths_on_every_service_fill_every_metadb() {
         }
     };
     let buckets: Vec<Bucket<'_>> = servers.iter().map(|server| server.bucket("sub", Some("/zot"))).collect();
-    for metadb in ["bolt", "redb", "redis"] {
+    for metadb in ["bolt", "redb", "redis", "dynamodb"] {
         let spread = Sandbox::new(fill);
         let (mut sub_paths, mut local_paths, mut environment) = (json!({}), json!({}), None);
         for (server, bucket) in servers.iter().zip(&buckets) {
@@ -71,6 +72,7 @@ fn sub_paths_on_every_service_fill_every_metadb() {
         }
         let url = match metadb {
             "redis" => redis.url("/0"),
+            "dynamodb" => dynamodb.url("Zot"),
             name => {
                 format!("{name}:{}", spread.root.join(if name == "bolt" { "meta.db" } else { "meta.redb" }).display())
             }
@@ -78,6 +80,7 @@ fn sub_paths_on_every_service_fill_every_metadb() {
         let command = |arguments: &[&str]| {
             let mut command = spread.command(arguments);
             command.args(["--metadb", &url]).envs(environment.clone());
+            command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "aws-Secret");
             command
         };
         let beside = spread.dir.path().join("beside");
@@ -94,6 +97,7 @@ fn sub_paths_on_every_service_fill_every_metadb() {
         let dump = match metadb {
             "bolt" => Driver::Bolt.dump(&spread.root),
             "redb" => Driver::Redb.dump(&spread.root),
+            "dynamodb" => dynamodb.dump("Zot"),
             _ => support::redis::dump(&mut support::redis::client(&redis.url("")), "zot"),
         };
         let found = differences(&expected, &recorded(&dump));

@@ -75,7 +75,7 @@ pub enum StorageError {
     },
     /// Where a placeholder's content lies is unknown, because the blob cache cannot be asked.
     #[error(transparent)]
-    Cache(#[from] cache::CacheError),
+    Cache(cache::CacheError),
     /// The operation was asked to stop.
     #[error("cancelled")]
     Cancelled,

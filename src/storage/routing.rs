@@ -94,7 +94,7 @@ impl Stores {
         let mut io: Option<Arc<Io>> = None;
         let (mut default, mut subs) = (None, Vec::<(String, Arc<dyn ImageStore>)>::new());
         for spec in specs {
-            let cache = spec.cache.as_ref().map(CacheSpec::open);
+            let cache = spec.cache.as_ref().map(|cache| cache.open(cancel));
             let store = match &spec.kind {
                 StoreKind::Object(options) => {
                     let io = match &io {

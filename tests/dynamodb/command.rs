@@ -373,3 +373,16 @@ fn a_repo_near_the_limit_is_warned_of() {
     );
     assert!(ran.stdout.contains("larger") && ran.stdout.contains("3500 tags"), "{ran:?}");
 }
+
+#[test]
+fn a_silent_service_outlasts_no_timeout() {
+    let registry = Registry::new();
+    assert_eq!(registry.run(&["walk", "--create-tables"]).code, Some(0));
+    registry.stage.proxy.rule(|_| Some(crate::support::proxy::Fate::Silence));
+    for arguments in [&["walk", "--force"][..], &["verify"], &["stamp", "show"]] {
+        let begun = std::time::Instant::now();
+        let ran = registry.run(&[arguments, &["--timeout", "2s", "--format", "json"]].concat());
+        assert_eq!((ran.code, reason(&ran).as_str()), (Some(3), "timeout"), "{arguments:?}: {ran:?}");
+        assert!((2..8).contains(&begun.elapsed().as_secs()), "{arguments:?}: {:?}", begun.elapsed());
+    }
+}

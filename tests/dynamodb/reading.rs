@@ -245,6 +245,7 @@ fn users_digests_and_checksums() {
 #[test]
 fn the_blob_cache_knows_where_content_lies() {
     use crate::support::setups::{params, text};
+    use metactl::cancel::Cancel;
     use metactl::metadb::dynamodb::DynamoDbBlobCacheOptions;
     use metactl::secret::Secret;
     use metactl::storage::cache::CacheSpec;
@@ -272,7 +273,8 @@ fn the_blob_cache_knows_where_content_lies() {
             ("cachetablename", text(table)),
         ]);
         let options = DynamoDbBlobCacheOptions::from_params(&params).unwrap();
-        CacheSpec::DynamoDb(Box::new(options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret")))).open()
+        CacheSpec::DynamoDb(Box::new(options.with_credentials("AKIDEXAMPLE", Secret::new("aws-Secret"))))
+            .open(&Cancel::default())
     };
     // In another order, some of them twice, some unknown.
     let asked: Vec<u32> = (0..130).rev().chain(0..3).collect();

@@ -52,16 +52,18 @@ pub fn fill_dynamodb(server: &Server, table: &str, recorded: &Recorded) {
     }
 }
 
-/// Every key of the server, hashes and sets, with its content.
-pub fn dump_redis(connection: &mut redis::Connection) -> BTreeMap<String, BTreeMap<String, String>> {
+/// Every key of the server with its content.
+pub fn dump_redis(connection: &mut redis::Connection) -> BTreeMap<String, BTreeMap<String, Vec<u8>>> {
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(connection).unwrap();
     let content = |key: String| {
         let kind: String = redis::cmd("TYPE").arg(&key).query(connection).unwrap();
-        let fields = if kind == "hash" {
-            redis::cmd("HGETALL").arg(&key).query(connection).unwrap()
-        } else {
-            let members: Vec<String> = redis::cmd("SMEMBERS").arg(&key).query(connection).unwrap();
-            members.into_iter().map(|member| (member, String::new())).collect()
+        let fields = match kind.as_str() {
+            "hash" => redis::cmd("HGETALL").arg(&key).query(connection).unwrap(),
+            "set" => {
+                let members: Vec<String> = redis::cmd("SMEMBERS").arg(&key).query(connection).unwrap();
+                members.into_iter().map(|member| (member, Vec::new())).collect()
+            }
+            _ => [(String::new(), redis::cmd("GET").arg(&key).query(connection).unwrap())].into(),
         };
         (key, fields)
     };

@@ -71,6 +71,11 @@ pub struct Certificates {
 
 impl Certificates {
     pub fn make() -> Self {
+        Self::make_for(&[])
+    }
+
+    /// With more names of the server, which may begin with an asterisk.
+    pub fn make_for(names: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let openssl = |arguments: &str| {
             let done = Command::new("openssl")
@@ -80,7 +85,9 @@ impl Certificates {
                 .expect("openssl is installed by tests/run");
             assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
         };
-        std::fs::write(dir.path().join("server.ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1").unwrap();
+        let names: String = names.iter().map(|name| format!(",DNS:{name}")).collect();
+        let names = format!("subjectAltName=DNS:localhost,IP:127.0.0.1{names}");
+        std::fs::write(dir.path().join("server.ext"), names).unwrap();
         std::fs::write(dir.path().join("client.ext"), "extendedKeyUsage=clientAuth").unwrap();
         openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt");
         for name in ["server", "client"] {

@@ -105,7 +105,12 @@ impl Link {
         let mut refusals = 0;
         loop {
             let sent = self.gate.enter(request.units).await?;
-            let fault = match send().await {
+            // A write that is on its way may arrive, so its answer is waited for.
+            let answer = match request.write {
+                true => send().await,
+                false => self.cancel.unless(Duration::ZERO, send()).await.ok_or(Fault::Cancelled)?,
+            };
+            let fault = match answer {
                 Ok(answer) => {
                     sent.served(answer.units(), request.write);
                     return Ok(answer);
@@ -135,7 +140,10 @@ impl Link {
 
 /// Credentials and everything else as AWS's SDKs find it, but for the region, which is the registry config's.
 async fn config(service: &Service) -> SdkConfig {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https(service));
+    let host = service.endpoint.as_ref().and_then(|endpoint| endpoint.parse::<Uri>().ok()?.host().map(str::to_owned));
+    // Like Go's library without a proxy to this machine itself.
+    let proxy = if is_loopback(&host.unwrap_or_default()) { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https(proxy));
     if let Some(region) = &service.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -145,10 +153,8 @@ async fn config(service: &Service) -> SdkConfig {
     loader.load().await
 }
 
-/// The SDK's default client, with ring, and like Go's without a proxy to this machine itself.
-fn https(service: &Service) -> SharedHttpClient {
-    let host = service.endpoint.as_ref().and_then(|endpoint| endpoint.parse::<Uri>().ok()?.host().map(str::to_owned));
-    let proxy = if is_loopback(&host.unwrap_or_default()) { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+/// The SDK's default client, with ring and a proxy.
+pub fn https(proxy: ProxyConfig) -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = aws_smithy_http_client::Connector::builder()
             .proxy_config(proxy.clone())

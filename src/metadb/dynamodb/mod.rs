@@ -24,6 +24,7 @@ mod users;
 mod writer;
 
 pub use blob_cache::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
+pub(crate) use connect::https;
 pub use options::{DynamoDbOptions, location};
 pub use reader::DynamoDbMetaDb;
 pub use writer::DynamoDbWriter;

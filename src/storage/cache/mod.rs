@@ -5,29 +5,48 @@
 //! cache that cannot be asked is an error.
 
 mod bolt;
+mod interruptible;
 
 use super::{Blob, StorageError, parse_digest};
+use crate::cancel::Cancel;
 use crate::metadb::dynamodb::{DynamoDbBlobCache, DynamoDbBlobCacheOptions};
 use crate::metadb::redis::{RedisBlobCache, RedisOptions};
 use crate::metadb::{MetaDbError, Recorded};
 use bolt::BoltBlobCache;
+use interruptible::Interruptible;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Why a blob cache cannot be asked.
+/// Why a blob cache does not answer.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot look into the blob cache {location}")]
-pub struct CacheError {
-    /// File or server, without secrets.
-    location: String,
-    #[source]
-    source: Arc<dyn Error + Send + Sync>,
+pub enum CacheError {
+    /// It cannot be asked.
+    #[error("cannot look into the blob cache {location}")]
+    Unusable {
+        /// File or server, without secrets.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The command shall stop.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 impl CacheError {
     fn new(location: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { location: location.into(), source: Arc::new(source) }
+        Self::Unusable { location: location.into(), source: Arc::new(source) }
+    }
+}
+
+impl From<CacheError> for StorageError {
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::Cancelled => Self::Cancelled,
+            error @ CacheError::Unusable { .. } => Self::Cache(error),
+        }
     }
 }
 
@@ -57,14 +76,15 @@ pub enum CacheSpec {
 }
 
 impl CacheSpec {
-    /// The cache, which is not touched before the first question.
+    /// The cache, which is not touched before the first question. Nobody waits for its answer once `cancel` says so.
     #[must_use]
-    pub fn open(&self) -> Arc<dyn BlobCache> {
-        match self {
+    pub fn open(&self, cancel: &Cancel) -> Arc<dyn BlobCache> {
+        let cache: Arc<dyn BlobCache> = match self {
             Self::Bolt(path) => Arc::new(BoltBlobCache::new(path.clone())),
             Self::Redis(options) => Arc::new(RedisBlobCache::new(options)),
             Self::DynamoDb(options) => Arc::new(DynamoDbBlobCache::new(options)),
-        }
+        };
+        Arc::new(Interruptible::new(cache, cancel))
     }
 }
 

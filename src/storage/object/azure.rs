@@ -120,6 +120,10 @@ impl Azure {
             if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
                 return provider(builder()?.with_client_secret_authorization(client, secret, tenant));
             }
+            if variable("AZURE_CLIENT_CERTIFICATE_PATH").is_some() {
+                let detail = "AZURE_CLIENT_CERTIFICATE_PATH: this metactl cannot use certificates of applications";
+                return Err(super::generic("Azure", detail.into()));
+            }
             if let Some(file) = variable("AZURE_FEDERATED_TOKEN_FILE") {
                 let builder = builder()?.with_client_id(client).with_tenant_id(tenant);
                 return provider(builder.with_federated_token_file(file));

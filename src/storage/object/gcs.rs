@@ -3,8 +3,9 @@
 use super::keys::Keys;
 use super::params::{ParamError, Params, address, refused};
 use crate::config::tree::Tree;
-use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
-use object_store::{ClientOptions, RetryConfig};
+use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::{ClientOptions, CredentialProvider, RetryConfig};
+use std::sync::Arc;
 
 /// Unit of `chunksize`.
 const CHUNK: i64 = 256 << 10;
@@ -77,13 +78,33 @@ impl Gcs {
             (Some(url), _) => builder.with_base_url(url).with_skip_signature(true),
             (None, Some(path)) => builder.with_service_account_path(path),
             (None, None) => {
-                match std::env::var("GOOGLE_APPLICATION_CREDENTIALS").ok().filter(|path| !path.is_empty()) {
-                    Some(path) => builder.with_application_credentials(path),
-                    None => builder,
-                }
+                let found = match std::env::var("GOOGLE_APPLICATION_CREDENTIALS").ok().filter(|path| !path.is_empty()) {
+                    Some(path) => builder.clone().with_application_credentials(path),
+                    None => builder.clone(),
+                };
+                let default = Arc::clone(found.build()?.credentials());
+                builder.with_credentials(Arc::new(ApplicationDefault(default)))
             }
         }
         .build()
+    }
+}
+
+type Provider = Arc<dyn CredentialProvider<Credential = GcpCredential>>;
+
+/// Application default credentials, whose errors say what they are about.
+#[derive(Debug)]
+struct ApplicationDefault(Provider);
+
+#[async_trait::async_trait]
+impl CredentialProvider for ApplicationDefault {
+    type Credential = GcpCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
+        self.0.get_credential().await.map_err(|error| {
+            let why = super::reason(&error);
+            super::generic("GCS", format!("no Google credentials: application default credentials: {why}"))
+        })
     }
 }
 

@@ -203,7 +203,11 @@ impl Patient {
         }
         let content = self.read(body, stall).await?;
         if parts.status.is_success() {
-            return Ok((HttpResponse::from_parts(parts, content.into()), None));
+            let body = match std::str::from_utf8(&content) {
+                Ok(listing) if is_listing(request) => super::odd_keys::leave_out(listing).into_bytes(),
+                _ => content,
+            };
+            return Ok((HttpResponse::from_parts(parts, body.into()), None));
         }
         let mut refusal = explain(parts.status.as_u16(), &String::from_utf8_lossy(&content), &header);
         if let (401 | 403, Some(date)) = (refusal.status, date) {
@@ -255,8 +259,14 @@ fn pause(tries: u32) -> Duration {
     mean.mul_f64(0.5 + random)
 }
 
+fn is_listing(request: &HttpRequest) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("list-type=") || query.contains("comp=list"))
+}
+
 fn is_metadata_server(request: &HttpRequest) -> bool {
-    matches!(request.uri().host(), Some("169.254.169.254" | "metadata.google.internal" | "metadata"))
+    let uri = request.uri();
+    matches!(uri.host(), Some("169.254.169.254" | "metadata.google.internal" | "metadata"))
+        || uri.path().starts_with("/computeMetadata/")
 }
 
 /// What an error answer says, from the XML of the storage services or the JSON of those that issue tokens.
@@ -291,7 +301,7 @@ fn explain<'h>(status: u16, body: &str, header: &impl Fn(&str) -> Option<&'h str
 }
 
 /// The content of the first XML element of this name, if it is plain text.
-fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+pub(super) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (content, _) = rest.split_once('<')?;
     (!content.is_empty()).then_some(content)

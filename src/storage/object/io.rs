@@ -5,14 +5,10 @@ use super::super::StorageError;
 use crate::cancel::Cancel;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-
-/// How often whoever waits looks whether to stop.
-const NAP: Duration = Duration::from_millis(50);
 
 /// Shared by all object stores of a registry.
 pub struct Io {
@@ -89,20 +85,13 @@ impl Io {
     }
 }
 
-/// What a request gives. Asked to stop, it is dropped after `grace` wherever it is: in a pause, before an answer, or while
-/// somebody issues a token for it.
+/// As [`Cancel::unless`], as an error of storage.
 pub(super) async fn unless_cancelled<F: Future>(
     cancel: &Cancel,
     grace: Duration,
     request: F,
 ) -> Result<F::Output, StorageError> {
-    let mut request = pin!(request);
-    while !cancel.is_cancelled() {
-        if let Ok(output) = tokio::time::timeout(NAP, request.as_mut()).await {
-            return Ok(output);
-        }
-    }
-    tokio::time::timeout(grace, request).await.map_err(|_| StorageError::Cancelled)
+    cancel.unless(grace, request).await.ok_or(StorageError::Cancelled)
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ impl Bucket {
     async fn visible(&self, key: &str, found: Found) -> Result<bool, StorageError> {
         match found {
             Found::No => Ok(false),
-            Found::Object if self.driver == Driver::Gcs => match self.get("stat", key, true).await {
+            Found::Object if self.driver == Driver::Gcs => match self.get("stat", key, true, &Trace::default()).await {
                 Ok(_) => Ok(true),
                 Err(StorageError::NotFound { .. }) => Ok(false),
                 Err(error) => Err(error),

@@ -15,9 +15,11 @@ mod http;
 mod io;
 mod keys;
 mod listing;
+mod odd_keys;
 mod params;
 mod s3;
 mod shared;
+mod web_identity;
 
 pub use io::Io;
 pub use params::ParamError;
@@ -32,7 +34,7 @@ use io::unless_cancelled;
 use jiff::{SignedDuration, Timestamp};
 use keys::Keys;
 use listing::Want;
-use object_store::list::PaginatedListStore;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{Attribute, ClientOptions, GetOptions, GetResult, ObjectMeta, RetryConfig};
 use params::Params;
@@ -217,10 +219,7 @@ impl ImageStore for ObjectStore {
             Err(error) => return Box::new(|| Err(error)),
         };
         let bucket = Arc::clone(&self.bucket);
-        Box::new(self.io.begin(async move {
-            let found = bucket.get("stat", &key, true).await?;
-            Ok(bucket.index_stat(&found.meta))
-        }))
+        Box::new(self.io.begin(async move { Ok(bucket.index_stat(&bucket.stat(&key).await?)) }))
     }
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
@@ -230,7 +229,7 @@ impl ImageStore for ObjectStore {
     fn open_index(&self, repo: &str) -> Result<(IndexStat, Vec<u8>), StorageError> {
         let key = self.index_key(repo)?;
         self.io.wait(async {
-            let found = self.bucket.get("read", &key, false).await?;
+            let found = self.bucket.get("read", &key, false, &Trace::default()).await?;
             let stat = self.bucket.index_stat(&found.meta);
             Ok((stat, self.bucket.content(&key, found).await?))
         })
@@ -284,21 +283,43 @@ impl Bucket {
 
     /// The object at `key` with its time.
     async fn object(&self, key: &str) -> Result<Blob, StorageError> {
-        let found = self.get("read", key, false).await?;
+        let found = self.get("read", key, false, &Trace::default()).await?;
         let mtime = Some(timestamp(&found.meta));
         Ok(Blob { content: self.content(key, found).await?, mtime })
     }
 
-    /// Ask for an object, or only for what is known of it.
-    async fn get(&self, action: &'static str, key: &str, head: bool) -> Result<GetResult, StorageError> {
-        let grace = if head { GRACE } else { Duration::ZERO };
+    /// What is known of an object.
+    async fn stat(&self, key: &str) -> Result<ObjectMeta, StorageError> {
         let trace = Trace::default();
+        let error = match self.get("stat", key, true, &trace).await {
+            Ok(found) => return Ok(found.meta),
+            Err(error) => error,
+        };
+        let denied = trace.refusal().is_some_and(|refusal| matches!(refusal.status, 403 | 405 | 501));
+        if self.driver != Driver::S3 || !denied {
+            return Err(error);
+        }
+        // As zot does: some gateways let nobody ask so. That the object is not listed is no "not found", though: where only
+        // a part of the bucket may be listed, S3 says "denied" of what is not there, and of what is.
+        let mut options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+        let trace = Trace::default();
+        options.extensions.insert(trace.clone());
+        let listed = self.lists.list_paginated(Some(key), options);
+        let listed = unless_cancelled(&self.cancel, GRACE, listed)
+            .await?
+            .map_err(|error| self.error("list", key, &error, &trace))?;
+        listed.result.objects.into_iter().find(|object| object.location.as_ref() == key).ok_or(error)
+    }
+
+    /// Ask for an object, or only for what is known of it; `trace` has why not.
+    async fn get(&self, action: &'static str, key: &str, head: bool, trace: &Trace) -> Result<GetResult, StorageError> {
+        let grace = if head { GRACE } else { Duration::ZERO };
         let mut options = GetOptions { head, ..GetOptions::default() };
         options.extensions.insert(trace.clone());
         let path = Path::parse(key).map_err(|error| self.failed(action, key, IoError::other(error)))?;
         let found = match unless_cancelled(&self.cancel, grace, self.objects.get_opts(&path, options)).await? {
             Ok(found) => found,
-            Err(error) => return Err(self.error(action, key, &error, &trace)),
+            Err(error) => return Err(self.error(action, key, &error, trace)),
         };
         if self.driver == Driver::Gcs
             && found.attributes.get(&Attribute::ContentType).is_some_and(|kind| kind.as_ref() == UPLOAD_SESSION)
@@ -320,14 +341,17 @@ impl Bucket {
 
     fn index_stat(&self, meta: &ObjectMeta) -> IndexStat {
         let mtime = match self.driver {
-            Driver::S3 | Driver::Azure => timestamp(meta),
+            // Listings of some servers have milliseconds.
+            Driver::S3 => Timestamp::from_second(timestamp(meta).as_second()).unwrap_or(Timestamp::UNIX_EPOCH),
+            Driver::Azure => timestamp(meta),
             // zot compares milliseconds, which this interface cuts off: the latest that it can be.
             Driver::Gcs => {
                 timestamp(meta).saturating_add(SignedDuration::from_nanos(999_999_999)).unwrap_or(Timestamp::MAX)
             }
         };
-        // A generation is another for every write, an ETag for every content.
-        IndexStat { size: meta.size, mtime, tag: meta.version.clone().or_else(|| meta.e_tag.clone()) }
+        // A generation is another for every write, an ETag for every content. Listings of S3 know no versions.
+        let version = meta.version.clone().filter(|_| self.driver != Driver::S3);
+        IndexStat { size: meta.size, mtime, tag: version.or_else(|| meta.e_tag.clone()) }
     }
 
     fn named(&self, key: &str) -> String {

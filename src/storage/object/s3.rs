@@ -3,8 +3,10 @@
 use super::credentials::DefaultChain;
 use super::keys::Keys;
 use super::params::{ParamError, Params, address, refused, unsupported};
+use super::web_identity::WebIdentity;
 use crate::secret::Secret;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::client::HttpConnector as _;
 use object_store::{ClientOptions, RetryConfig, StaticCredentialProvider};
 use std::sync::Arc;
 
@@ -52,6 +54,8 @@ pub(super) struct S3 {
     /// Scheme, host and path before the bucket, which is part of the host's name or comes next.
     endpoint: String,
     virtual_hosted: bool,
+    /// Scheme, host and path of who exchanges tokens for credentials.
+    sts: String,
     /// Access key and secret key; `None` for the default chain.
     keys: Option<(Secret, Secret)>,
     skip_verify: bool,
@@ -63,17 +67,16 @@ impl S3 {
         check_writing(params)?;
         let region_endpoint = params.print("regionendpoint")?;
         let bucket = params.required("bucket")?;
-        if bucket.starts_with("arn:") {
-            return Err(unsupported("bucket", "is an access point: name the bucket itself"));
-        }
+        let access_point = AccessPoint::parse(&bucket)?;
         // A colon parts a tenant's name from the bucket's where a server has tenants.
-        if !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte)) {
+        if access_point.is_none() && !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte))
+        {
             return Err(refused("bucket", "is no name of a bucket"));
         }
         let secure = params.boolean("secure", true)?;
         let (dual_stack, fips) = (params.boolean("usedualstack", false)?, params.boolean("usefipsendpoint", false)?);
         // Another way to the same bucket, faster for uploads from afar; the usual way leads there, too.
-        params.boolean("accelerate", false)?;
+        let accelerate = params.boolean("accelerate", false)?;
         if !params.boolean("v4auth", true)? {
             if region_endpoint.is_empty() || region_endpoint.contains("s3.amazonaws.com") {
                 return Err(refused("v4auth", "must not be false on Amazon S3"));
@@ -82,16 +85,30 @@ impl S3 {
         }
         let region = region(params, &region_endpoint)?;
         let scheme = if secure { "https" } else { "http" };
+        let own_endpoint = !region_endpoint.is_empty();
         let endpoint = match region_endpoint.split_once("://") {
             Some((before, _)) if !before.is_empty() && !before.contains(':') => region_endpoint,
             _ if !region_endpoint.is_empty() => format!("{scheme}://{region_endpoint}"),
-            _ => format!("{scheme}://{}", aws_host(&region, dual_stack, fips)),
+            _ => format!("{scheme}://{}", aws_host("s3", &region, dual_stack, fips)),
         };
         // Anything else fails in zot at the first request.
         let mut endpoint = address(&endpoint).ok_or_else(|| refused("regionendpoint", "must be an HTTP address"))?;
+        // zot's library asks one endpoint for everything.
+        let sts = match own_endpoint {
+            true => endpoint.clone(),
+            false => format!("https://{}", aws_host("sts", &region, false, fips)),
+        };
         let forced = params.boolean("forcepathstyle", false)?;
-        let virtual_hosted = !forced && fits_into_host(&bucket, endpoint.starts_with("https://"));
-        if let Some((scheme, host)) = endpoint.split_once("://").filter(|_| virtual_hosted) {
+        let mut virtual_hosted = !forced && fits_into_host(&bucket, endpoint.starts_with("https://"));
+        if let Some(point) = access_point {
+            if own_endpoint {
+                return Err(unsupported("bucket", "is an access point, which only works here without regionendpoint"));
+            }
+            point.check(&region, accelerate)?;
+            let host = aws_host("s3-accesspoint", &region, dual_stack, fips);
+            endpoint = format!("{scheme}://{}-{}.{host}", point.name, point.account);
+            virtual_hosted = true;
+        } else if let Some((scheme, host)) = endpoint.split_once("://").filter(|_| virtual_hosted) {
             endpoint = address(&format!("{scheme}://{bucket}.{host}")).ok_or_else(|| {
                 let reason = "must be true: otherwise the bucket's name goes before the host's, which here is a number";
                 refused("forcepathstyle", reason)
@@ -103,7 +120,7 @@ impl S3 {
         let keys_of_store = Keys::doubled(root.as_deref())?;
         let skip_verify = params.boolean("skipverify", false)?;
         let user_agent = params.print("useragent")?;
-        Ok((Self { bucket, region, endpoint, virtual_hosted, keys, skip_verify, user_agent }, keys_of_store))
+        Ok((Self { bucket, region, endpoint, virtual_hosted, sts, keys, skip_verify, user_agent }, keys_of_store))
     }
 
     pub(super) fn location(&self, root: &str) -> String {
@@ -136,8 +153,8 @@ impl S3 {
         retry: RetryConfig,
     ) -> object_store::Result<AmazonS3> {
         let builder = AmazonS3Builder::new()
-            .with_http_connector(connector)
-            .with_client_options(options)
+            .with_http_connector(connector.clone())
+            .with_client_options(options.clone())
             .with_retry(retry)
             .with_bucket_name(&self.bucket)
             .with_region(&self.region)
@@ -149,7 +166,47 @@ impl S3 {
                 let credential = AwsCredential { key_id, secret_key, token: None };
                 builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential))).build()
             }
-            None => builder.with_credentials(Arc::new(DefaultChain::new(&self.region))).build(),
+            None => {
+                let web_identity = WebIdentity::new(connector.connect(&options)?, self.sts.clone());
+                builder.with_credentials(Arc::new(DefaultChain::new(&self.region, web_identity))).build()
+            }
+        }
+    }
+}
+
+/// What stands for a bucket and has an address of its own.
+struct AccessPoint<'a> {
+    region: &'a str,
+    account: &'a str,
+    name: &'a str,
+}
+
+impl<'a> AccessPoint<'a> {
+    /// `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`; `None` for what is no ARN.
+    fn parse(bucket: &'a str) -> Result<Option<Self>, ParamError> {
+        let Some(arn) = bucket.strip_prefix("arn:") else { return Ok(None) };
+        let parts: Vec<&str> = arn.split([':', '/']).collect();
+        let label = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        match parts[..] {
+            [_, "s3", region, account, "accesspoint", name] if [region, account, name].into_iter().all(label) => {
+                Ok(Some(Self { region, account, name }))
+            }
+            [_, "s3", ..] => Err(refused("bucket", "is no access point: arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME")),
+            _ => Err(unsupported("bucket", "is neither a bucket nor an access point of S3 itself")),
+        }
+    }
+
+    /// What the SDK refuses at the first request; another region unless `AWS_S3_USE_ARN_REGION` says otherwise.
+    fn check(&self, region: &str, accelerate: bool) -> Result<(), ParamError> {
+        if self.region != region {
+            return Err(unsupported("bucket", format!("is an access point in another region than {region}")));
+        }
+        match accelerate {
+            true => Err(refused("accelerate", "must not be true for an access point")),
+            false => Ok(()),
         }
     }
 }
@@ -195,7 +252,7 @@ fn region(params: Params<'_>, region_endpoint: &str) -> Result<String, ParamErro
     Ok("us-east-1".into())
 }
 
-fn aws_host(region: &str, dual_stack: bool, fips: bool) -> String {
+fn aws_host(service: &str, region: &str, dual_stack: bool, fips: bool) -> String {
     let suffix = match region {
         _ if region.starts_with("cn-") => "amazonaws.com.cn",
         _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
@@ -203,9 +260,9 @@ fn aws_host(region: &str, dual_stack: bool, fips: bool) -> String {
         _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
         _ => "amazonaws.com",
     };
-    let service = if fips { "s3-fips" } else { "s3" };
+    let fips = if fips { "-fips" } else { "" };
     let stack = if dual_stack { ".dualstack" } else { "" };
-    format!("{service}{stack}.{region}.{suffix}")
+    format!("{service}{fips}{stack}.{region}.{suffix}")
 }
 
 /// Whether the SDK puts the bucket into the host's name: a DNS name, and no dots where a certificate must match.
@@ -270,6 +327,22 @@ mod tests {
             (&[("forcepathstyle", "<true>")], "https://s3.eu-west-1.amazonaws.com", false),
             (&[("bucket", "my.bucket")], "https://s3.eu-west-1.amazonaws.com", false),
             (&[("bucket", "my.bucket"), ("secure", "<false>")], "http://my.bucket.s3.eu-west-1.amazonaws.com", true),
+            (
+                &[("bucket", "arn:aws:s3:eu-west-1:123456789012:accesspoint/team-a")],
+                "https://team-a-123456789012.s3-accesspoint.eu-west-1.amazonaws.com",
+                true,
+            ),
+            (
+                &[
+                    ("bucket", "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:p"),
+                    ("region", "cn-north-1"),
+                    ("usedualstack", "true"),
+                    ("usefipsendpoint", "true"),
+                    ("forcepathstyle", "true"),
+                ],
+                "https://p-123456789012.s3-accesspoint-fips.dualstack.cn-north-1.amazonaws.com.cn",
+                true,
+            ),
             (&[("bucket", "Upper")], "https://s3.eu-west-1.amazonaws.com", false),
             (&[("regionendpoint", "minio:9000")], "https://b4t.minio:9000", true),
             (&[("regionendpoint", "minio:9000"), ("secure", "<false>")], "http://b4t.minio:9000", true),
@@ -284,6 +357,11 @@ mod tests {
             let found = endpoint(params);
             assert_eq!((found.0.as_str(), found.1), (want, hosted), "{params:?}");
         }
+        // Tokens are exchanged where zot's library asks for everything.
+        let sts = |params: &[(&str, &str)]| read(params).unwrap().0.sts;
+        assert_eq!(sts(&[("usedualstack", "true")]), "https://sts.eu-west-1.amazonaws.com");
+        assert_eq!(sts(&[("regionendpoint", "")]), "https://sts.eu-west-1.amazonaws.com");
+        assert_eq!(sts(&[("regionendpoint", "minio:9000"), ("secure", "<false>")]), "http://minio:9000");
         assert_eq!(endpoint(&[("regionendpoint", "h"), ("region", "<null>")]).2, "us-east-1");
         assert_eq!(endpoint(&[("regionendpoint", "h"), ("region", "here")]).2, "here");
     }
@@ -330,12 +408,17 @@ mod tests {
             &[("regionendpoint", "127.0.0.1:9000")],
             &[("bucket", "a b")],
             &[("bucket", "a/b")],
+            &[("bucket", "arn:aws:s3:eu-west-1:1:bucket/x")],
+            &[("bucket", "arn:aws:s3::1:accesspoint/x.mrap")],
+            &[("bucket", "arn:aws:s3:eu-west-1:1:accesspoint/x"), ("accelerate", "true")],
         ] {
             assert!(matches!(read(params), Err(ParamError::Refused(_))), "{params:?}: {:?}", read(params));
         }
         for params in [
             &[("v4auth", "<false>"), ("regionendpoint", "h")][..],
-            &[("bucket", "arn:aws:s3:eu-west-1:1:accesspoint/x")],
+            &[("bucket", "arn:aws:s3:eu-west-1:1:accesspoint/x"), ("region", "eu-west-2")],
+            &[("bucket", "arn:aws:s3:eu-west-1:1:accesspoint/x"), ("regionendpoint", "h")],
+            &[("bucket", "arn:aws:s3-outposts:eu-west-1:1:outpost/o/accesspoint/x")],
             &[("rootdirectory", "/a/../b")],
         ] {
             assert!(matches!(read(params), Err(ParamError::Unsupported(_))), "{params:?}");
