@@ -137,8 +137,9 @@ fn nothing_is_changed_when_it_fails_at_the_start() {
     }
     still.signal("-CONT");
     // A replica is good enough for looking.
-    let config = config(dir.path(), json!({"url": replica.url("")}));
-    assert_eq!(run(&config, &["verify", "--deep"]).status.code(), Some(0));
+    let config = config(dir.path(), json!({"url": master.url("")}));
+    let verified = run(&config, &["verify", "--deep", "--metadb", &replica.url("")]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
 }
 
 #[test]

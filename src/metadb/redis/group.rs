@@ -20,6 +20,7 @@ use crate::parallel::parallel;
 use crate::records::{RepoChange, RepoState};
 use redis::Value;
 use std::collections::HashMap;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Repos locked together.
@@ -216,13 +217,19 @@ impl RedisWriter {
         let mut sent = Instant::now();
         let mut held = self.lock(jobs)?;
         held.iter().for_each(|one| one.job.work.prepare());
-        let mut built = Vec::with_capacity(held.len());
-        for some in held.chunks(2 * BUILT_AT_ONCE) {
-            if sent.elapsed() > EXTEND_AFTER {
-                sent = self.extend(&held)?;
+        let built = std::thread::scope(|threads| {
+            let (done, waiting) = channel::<()>();
+            let held = &held;
+            let building = threads.spawn(move || {
+                let _done = done;
+                parallel(held, BUILT_AT_ONCE, |one| one.job.work.build(&one.prior))
+            });
+            // However long it takes: the locks are kept.
+            while waiting.recv_timeout(EXTEND_AFTER) == Err(RecvTimeoutError::Timeout) {
+                sent = self.extend(held)?;
             }
-            built.extend(parallel(some, BUILT_AT_ONCE, |one| one.job.work.build(&one.prior)));
-        }
+            Ok::<_, Fault>(building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
         let changes = held.iter_mut().zip(built).map(|(one, built)| match one.job.images.take() {
             Some(refusal) => built.and(Err(refusal)),
             None => built,
