@@ -36,6 +36,13 @@ fn scene(cache: Value) -> (tempfile::TempDir, PathBuf) {
     (dir, config)
 }
 
+/// How often the server was asked to set something.
+fn sets(admin: &mut Connection) -> usize {
+    let info: String = redis::cmd("INFO").arg("commandstats").query(admin).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")).unwrap();
+    line.split(',').next().unwrap().parse().unwrap()
+}
+
 /// Walk; when all repos are recorded but the one that is waited for, `act`.
 fn midway(config: &Path, admin: &mut Connection, prefix: &str, act: impl FnOnce()) -> Output {
     let lock = format!("{prefix}:Locks:Repo:{HELD}");
@@ -44,6 +51,9 @@ fn midway(config: &Path, admin: &mut Connection, prefix: &str, act: impl FnOnce(
     let walk = walk.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let count = redis::cmd("HLEN").arg(format!("{prefix}:RepoMeta")).to_owned();
     eventually("all others are recorded", || count.query::<usize>(admin).unwrap() == REPOS - 1);
+    // And the walk knows: it has come back for the lock.
+    let before = sets(admin);
+    eventually("the lock is tried again", || sets(admin) > before);
     act();
     discreet(walk.wait_with_output().unwrap())
 }
