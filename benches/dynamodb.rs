@@ -1,9 +1,10 @@
 //! What a walk of a DynamoDB metaDB costs, in requests and capacity units per 1,000 manifests, beside zot's algorithm.
 //!
-//! `cargo bench --bench dynamodb` (needs python3). An emulator runs in this process; metactl runs as a process of its own
-//! and its requests are counted on their way. zot's requests are made as its source has them (`pkg/meta/parse.go`,
-//! `pkg/meta/dynamodb/dynamodb.go`, no trust store), with records as large as metactl's became: a repo's records grow
-//! with every reference, and zot reads and writes them whole each time.
+//! `cargo bench --bench dynamodb` (needs python3), or `cargo bench --bench dynamodb -- 1000x100` for metactl alone on a store
+//! of so many repos with so many tags. An emulator runs in this process; metactl runs as a process of its own, with CPU time
+//! and memory of its own, and its requests are counted on their way. zot's requests are made as its source has them
+//! (`pkg/meta/parse.go`, `pkg/meta/dynamodb/dynamodb.go`, no trust store), with records as large as metactl's became: a
+//! repo's records grow with every reference, and zot reads and writes them whole each time.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench talks, and one that cannot go on has failed")]
 
 #[path = "../tests/support/mod.rs"]
@@ -26,37 +27,62 @@ struct Cost {
     requests: f64,
     read: f64,
     write: f64,
+    /// Seconds of CPU time and megabytes of memory, metactl's only.
+    cpu: f64,
+    peak: f64,
 }
 
 fn main() {
     let work = tempfile::tempdir().unwrap();
-    println!("{:46} {:>10} {:>12} {:>12}", "per 1,000 manifests", "requests", "read units", "write units");
-    for (title, repos, tags) in [("200 repos x 5 tags", 200, 5), ("20 repos x 50 tags", 20, 50)] {
-        let root = work.path().join(repos.to_string());
-        store(&root, repos, tags);
-        let config = work.path().join(format!("{repos}.json"));
-        let text = json!({"storage": {"rootDirectory": root, "dedupe": false},
-            "http": {"port": support::server::free_port()}, "extensions": {"search": {}}});
-        std::fs::write(&config, text.to_string()).unwrap();
-        let server = Server::start();
-        let proxy = Proxy::start(server.port);
-        server.create_tables(P);
-        let manifests = indexes(&root).iter().map(|index| descriptors(index).len()).sum::<usize>();
-        let show = |what: &str, cost: &Cost| {
-            #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-            let per = |count: f64| count * 1000.0 / manifests as f64;
-            let row = format!("{title}, {what}");
-            println!("{row:46} {:>10.0} {:>12.0} {:>12.0}", per(cost.requests), per(cost.read), per(cost.write));
-        };
-        show("metactl: first walk", &metactl(&proxy, &config, &[]));
-        let zot = Zot::new(&server, &root);
-        show("zot: first walk", &zot.walk(true));
-        // Another build: the stamp does not match, but nothing is newer than its records.
-        show("metactl: unchanged walk", &metactl(&proxy, &config, &["--commit", "other"]));
-        show("zot: unchanged walk", &zot.unchanged());
-        show("metactl: forced walk", &metactl(&proxy, &config, &["--force"]));
-        show("zot: walk of changed repos", &zot.walk(false));
+    let size = |store: &str| -> (usize, usize) {
+        let (repos, tags) = store.split_once('x').unwrap();
+        (repos.parse().unwrap(), tags.parse().unwrap())
+    };
+    // Cargo adds an option of its own.
+    let asked: Vec<(usize, usize)> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).map(|store| size(&store)).collect();
+    println!(
+        "{:46} {:>10} {:>12} {:>12} {:>10} {:>8}",
+        "per 1,000 manifests", "requests", "read units", "write units", "CPU s", "peak MB"
+    );
+    if asked.is_empty() {
+        [(200, 5), (20, 50)].iter().for_each(|size| measure(work.path(), *size, true));
     }
+    asked.iter().for_each(|size| measure(work.path(), *size, false));
+}
+
+/// One store, also by zot's algorithm if `compare`.
+fn measure(work: &Path, (repos, tags): (usize, usize), compare: bool) {
+    let root = work.join(repos.to_string());
+    store(&root, repos, tags);
+    let config = work.join(format!("{repos}.json"));
+    let text = json!({"storage": {"rootDirectory": root, "dedupe": false},
+        "http": {"port": support::server::free_port()}, "extensions": {"search": {}}});
+    std::fs::write(&config, text.to_string()).unwrap();
+    let server = Server::start();
+    let proxy = Proxy::start(server.port);
+    server.create_tables(P);
+    let manifests = indexes(&root).iter().map(|index| descriptors(index).len()).sum::<usize>();
+    let show = |what: &str, cost: &Cost| {
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let per = |count: f64| count * 1000.0 / manifests as f64;
+        let row = format!("{repos} repos x {tags} tags, {what}");
+        let (requests, read, write) = (per(cost.requests), per(cost.read), per(cost.write));
+        println!("{row:46} {requests:>10.0} {read:>12.0} {write:>12.0} {:>10.3} {:>8.0}", per(cost.cpu), cost.peak);
+    };
+    show("metactl: first walk", &metactl(&proxy, &config, &[]));
+    let zot = compare.then(|| Zot::new(&server, &root));
+    let zots = |what: &str, walk: &dyn Fn(&Zot<'_>) -> Cost| {
+        if let Some(zot) = &zot {
+            show(what, &walk(zot));
+        }
+    };
+    zots("zot: first walk", &|zot| zot.walk(true));
+    // Another build: the stamp does not match, but nothing is newer than its records.
+    show("metactl: unchanged walk", &metactl(&proxy, &config, &["--commit", "other"]));
+    zots("zot: unchanged walk", &Zot::unchanged);
+    show("metactl: forced walk", &metactl(&proxy, &config, &["--force"]));
+    zots("zot: walk of changed repos", &|zot| zot.walk(false));
 }
 
 fn store(root: &Path, repos: usize, tags: usize) {
@@ -66,21 +92,34 @@ fn store(root: &Path, repos: usize, tags: usize) {
     assert!(make.stdout(Stdio::null()).status().unwrap().success());
 }
 
+/// Runs a command and says on stderr what it took.
+const TIMED: &str = "import os, sys
+_, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
+print('took', usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))";
+
 /// A walk by the binary.
 fn metactl(proxy: &Proxy, config: &Path, more: &[&str]) -> Cost {
     proxy.clear();
-    let mut command = support::command::metactl();
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", TIMED, env!("CARGO_BIN_EXE_metactl"), "--no-state"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command.args(["walk", "-vv", "--no-progress", "--release-tag", "v2.1.20", "--commit", "c"]).args(more);
     command.arg("--config").arg(config).args(["--metadb", &support::dynamodb::url(proxy.port, P)]);
     command.env("AWS_ACCESS_KEY_ID", "bench").env("AWS_SECRET_ACCESS_KEY", "bench");
-    let ran = support::command::run(&mut command);
+    let ran = support::command::Ran::from(command.output().unwrap());
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let told = ran.stderr.lines().find_map(|line| line.split_once("dynamodb: ")).unwrap().1;
     let number = |name: &str| -> f64 {
         let part = told.split(", ").find_map(|part| part.strip_suffix(name)).unwrap();
         part.trim().parse().unwrap()
     };
-    let cost = Cost { requests: number("requests"), read: number("read units"), write: number("write units") };
+    let took = ran.stderr.lines().find_map(|line| line.strip_prefix("took ")).unwrap().split_once(' ').unwrap();
+    let (cpu, peak) = (took.0.parse().unwrap(), took.1.parse().unwrap());
+    let (read, write) = (number("read units"), number("write units"));
+    let cost = Cost { requests: number("requests"), read, write, cpu, peak };
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     let counted = proxy.requests().values().sum::<usize>() as f64;
     assert!((counted - cost.requests).abs() < 0.5, "metactl tells {}, the proxy {counted}", cost.requests);

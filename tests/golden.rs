@@ -5,21 +5,25 @@
 mod support;
 
 use metactl::cancel::Cancel;
+use metactl::metadb::Place;
 use metactl::oci::time::Time;
-use metactl::progress::Silent;
+use metactl::progress::{Progress, Silent};
 use metactl::records::RepoState;
 use metactl::records::fold::{Clock, Rules};
-use metactl::walk::WalkReport;
 use metactl::walk::read::read_repo;
+use metactl::walk::{WalkError, WalkReport};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use support::driver::{Driver, Raw};
 use support::dynamodb::Server;
 use support::equality::{differences, normal, strict};
 use support::model;
 use support::records::{decode, message, unhex};
 use support::setups;
-use support::walk::{Case, STAMP, stores, walk};
+use support::walk::{Case, STAMP, open_writer, stores, walk, walk_told};
 
 /// How many walks are recorded; an empty directory must not pass.
 const WALKS: usize = 135;
@@ -167,11 +171,79 @@ fn every_recorded_walk_leaves_what_zot_left_with_a_cluster() {
     every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
 }
 
+/// Kills the master once, when a walk has read something.
+struct Killer<'a> {
+    master: &'a support::redis::Server,
+    due: bool,
+    done: &'a Once,
+}
+
+impl Progress for Killer<'_> {
+    fn part_read(&self, _manifests: u64, _bytes: u64, _share: f64) {
+        if self.due {
+            self.done.call_once(|| self.master.signal("-KILL"));
+        }
+    }
+}
+
+/// Walk until it is done: what a fail-over broke off, the next one completes.
+fn walk_through(place: &Place, root: &Path, killer: &Killer<'_>) -> WalkReport {
+    // Longer than the lock of a walk lives that could not let go of it.
+    let end = Instant::now() + Duration::from_secs(90);
+    loop {
+        let writer = open_writer(place).map_err(WalkError::from);
+        let walked = writer.and_then(|mut writer| walk_told(root, &mut *writer, killer));
+        match walked {
+            Ok(report) if report.broken_off.is_none() => return report,
+            other => assert!(Instant::now() < end, "{other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// The fail-over is in the middle of one walk, with others beside it, and most still to come.
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
-fn every_recorded_walk_leaves_what_zot_left_with_sentinel() {
-    let setup = setups::sentinel();
-    every_case(&[Driver::Redis(&setup)], leaves_what_zot_left);
+fn every_recorded_walk_leaves_what_zot_left_with_sentinel_and_a_fail_over_during_the_walk() {
+    const KILLER: usize = 20;
+    let mut setup = setups::sentinel();
+    let cases = Case::all();
+    let made = cases.iter().map(|case| {
+        let dir = tempfile::tempdir().unwrap();
+        let before = case.set_up(Driver::Redis(&setup), &dir.path().join("root"));
+        (dir, before)
+    });
+    let made: Vec<(tempfile::TempDir, Raw)> = made.collect();
+    // The replica has all that, so that nothing of it is lost.
+    let mut master = support::redis::client(&setup.admin);
+    redis::cmd("SET").arg("mark").arg("all").exec(&mut master).unwrap();
+    assert_eq!(redis::cmd("WAIT").arg(1).arg(20_000).query::<i64>(&mut master).unwrap(), 1);
+    let (next, done, driver) = (AtomicUsize::new(0), Once::new(), Driver::Redis(&setup));
+    let mut reports: Vec<(usize, WalkReport)> = std::thread::scope(|threads| {
+        let one = || {
+            let mut reports = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some((dir, _)) = made.get(at) else { return reports };
+                let root = dir.path().join("root");
+                let killer = Killer { master: &setup.servers[0], due: at >= KILLER, done: &done };
+                reports.push((at, walk_through(&driver.place(&root), &root, &killer)));
+            }
+        };
+        let workers: Vec<_> = (0..4).map(|_| threads.spawn(one)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    reports.sort_by_key(|(at, _)| *at);
+    assert!(redis::cmd("PING").exec(&mut master).is_err(), "nothing failed over");
+    setup.admin = format!("redis://:master-Secret@127.0.0.1:{}", setup.servers[1].port);
+    let mut problems = Vec::new();
+    for ((case, (dir, before)), (_, report)) in cases.iter().zip(&made).zip(&reports) {
+        let after = Driver::Redis(&setup).dump(&dir.path().join("root"));
+        let found = compare(case, before, &after, report);
+        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", case.name)));
+    }
+    assert_eq!(reports.len(), WALKS);
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
 #[test]

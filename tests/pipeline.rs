@@ -6,7 +6,7 @@
 mod support;
 
 use metactl::cancel::Cancel;
-use metactl::metadb::{MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork};
+use metactl::metadb::{MANY_BATCHES, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork};
 use metactl::oci::time::Time;
 use metactl::progress::{Progress, Silent};
 use metactl::records::RepoState;
@@ -168,7 +168,7 @@ type Before<'f> = dyn FnMut(&Flow, usize) -> Result<(), MetaDbError> + 'f;
 /// A metaDB that keeps nothing but the number of images of every repo.
 struct Void<'f> {
     flow: &'f Flow,
-    takes_images_ahead: bool,
+    images_ahead: Option<usize>,
     known: Known,
     before: Box<Before<'f>>,
     writes: usize,
@@ -215,8 +215,8 @@ impl MetaDb for Known {
 }
 
 impl MetaDbWriter for Void<'_> {
-    fn takes_images_ahead(&self) -> bool {
-        self.takes_images_ahead
+    fn images_ahead(&self) -> Option<usize> {
+        self.images_ahead
     }
 
     fn reader(&self) -> &dyn MetaDb {
@@ -262,7 +262,7 @@ fn walk<'f>(
     jobs: usize,
     before: impl FnMut(&Flow, usize) -> Result<(), MetaDbError> + 'f,
 ) -> (WalkReport, BTreeMap<String, usize>) {
-    let writer = Void { flow, takes_images_ahead: false, known: Known::default(), before: Box::new(before), writes: 0 };
+    let writer = Void { flow, images_ahead: None, known: Known::default(), before: Box::new(before), writes: 0 };
     walk_with(writer, store, cancel, jobs)
 }
 
@@ -351,7 +351,7 @@ fn images_of_a_huge_repo_do_not_wait_for_the_rest_of_it() {
         flow.until_quiet();
         Ok(())
     });
-    let writer = Void { flow: &flow, takes_images_ahead: true, known: Known::default(), before, writes: 0 };
+    let writer = Void { flow: &flow, images_ahead: Some(MANY_BATCHES), known: Known::default(), before, writes: 0 };
     let (report, repos) = walk_with(writer, store, &Cancel::default(), 4);
     assert!(report.complete(), "{report:?}");
     assert_eq!(repos.values().sum::<usize>(), 3000 + 6);
@@ -384,7 +384,7 @@ fn a_huge_repo_is_seen_to_go_on() {
         assert!(write > 0 || (parts.len() > 4 && *done == 1), "{} parts, {done} repos", parts.len());
         Ok(())
     });
-    let writer = Void { flow: &flow, takes_images_ahead: true, known: Known::default(), before, writes: 0 };
+    let writer = Void { flow: &flow, images_ahead: Some(MANY_BATCHES), known: Known::default(), before, writes: 0 };
     let (report, _) = walk_told(writer, Big::new(&flow, &[1500], MIB / 8), &Cancel::default(), 2, &told);
     assert!(report.complete(), "{report:?}");
     let (parts, done) = told.0.into_inner().unwrap();

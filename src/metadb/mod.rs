@@ -25,6 +25,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// [`MetaDbWriter::images_ahead`] where a commit costs much: a repo that fills many of them.
+pub const MANY_BATCHES: usize = 17;
+
 /// The only schema version there is.
 pub const SCHEMA: &str = "V1";
 
@@ -397,6 +400,11 @@ pub trait RepoWork: Sync {
     /// ImageMeta records to write with it: digest and bytes.
     fn images(&self) -> Vec<(&str, &[u8])>;
 
+    /// Whether there is nothing but images: the repo's records stay as they are.
+    fn is_images_only(&self) -> bool {
+        false
+    }
+
     /// Begin what takes time in [`RepoWork::build`]. Drivers call it for all repos that they are about to build, under
     /// the same protection, before they build the first.
     fn prepare(&self) {}
@@ -406,6 +414,9 @@ pub trait RepoWork: Sync {
     /// # Errors
     /// Why the repo's records must stay as they are.
     fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal>;
+
+    /// The records are now as wanted. Drivers that write repos one after the other tell it at once: the next may fail.
+    fn written(&self) {}
 }
 
 /// Why a repo's records were left as they are.
@@ -433,10 +444,11 @@ pub trait MetaDbWriter {
         32 << 20
     }
 
-    /// Whether image records of a huge repo may be written before the rest of it, by a [`RepoWork`] of their own that keeps
-    /// the repo's records. Only where what was acknowledged cannot be lost before the rest is written.
-    fn takes_images_ahead(&self) -> bool {
-        false
+    /// From how many batches of blobs on a repo is so large that its image records are better written before the rest of
+    /// it, by a [`RepoWork`] that has nothing else. `None`: never. Only where they cannot be lost, or not unnoticed, before
+    /// the rest is written.
+    fn images_ahead(&self) -> Option<usize> {
+        None
     }
 
     /// Reads through the writer's own handle, so that they see its writes.

@@ -250,8 +250,8 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
 }
 
 impl MetaDbWriter for RedbWriter {
-    fn takes_images_ahead(&self) -> bool {
-        true
+    fn images_ahead(&self) -> Option<usize> {
+        Some(crate::metadb::MANY_BATCHES)
     }
 
     fn reader(&self) -> &dyn MetaDb {

@@ -12,6 +12,7 @@ mod memory;
 pub mod plan;
 pub mod read;
 mod report;
+mod settled;
 mod work;
 
 pub use report::{Problem, StampOutcome, WalkReport};
@@ -29,7 +30,8 @@ use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
 use plan::{Plan, Scope};
 use prost::Message as _;
-use read::{ReadError, Reading, RepoRead, read_repo_within};
+use read::{Ahead as TakeAhead, ReadError, Reading, RepoRead, read_repo_within};
+use settled::write;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -209,24 +211,20 @@ impl Run<'_> {
 
         let mut new = plan.new.len();
         let mut due: Vec<String> = plan.new.into_iter().chain(plan.changed).collect();
+        let mut pruned = !walk.prune;
         for _ in 0..ROUNDS {
             self.round(writer, &due, std::mem::take(&mut new))?;
-            if walk.cancel.is_cancelled() {
-                return Err(WalkError::Cancelled);
-            }
             due = self.recheck(writer)?;
-            // Asked to stop means: no stamp, even if all was done by then.
-            if walk.cancel.is_cancelled() {
-                return Err(WalkError::Cancelled);
+            if due.is_empty() && !std::mem::replace(&mut pruned, true) {
+                self.prune(writer)?;
+                // A push of what was just removed makes its repo due.
+                due = self.recheck(writer)?;
             }
             if due.is_empty() {
                 break;
             }
         }
         self.report.moving = due;
-        if walk.prune {
-            self.prune(writer)?;
-        }
         Ok(())
     }
 
@@ -241,16 +239,16 @@ impl Run<'_> {
         let (listed_at, stores) = (at.unwrap_or(Time::ZERO), self.walk.stores);
         let gone_at = |repo| Gone { repo, look: Look::new(repo, stores), listed_at, known: known(repo) };
         let work: Vec<Gone<'_>> = gone.iter().map(|repo| gone_at(repo)).collect();
-        let outcomes = write(writer, &work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>())?;
+        let (outcomes, done) = write(writer, &work.iter().map(|gone| gone as &dyn RepoWork).collect::<Vec<_>>());
         for (repo, outcome) in gone.iter().zip(outcomes) {
-            // A refusal means that it seems to have come back: the recheck knows.
-            if outcome == Outcome::Done {
-                self.report.deleted.push(repo.clone());
-            } else {
-                self.returned.insert(repo.clone());
+            match outcome {
+                Some(Outcome::Done) => self.report.deleted.push(repo.clone()),
+                // It seems to have come back: the recheck knows.
+                Some(Outcome::Refused(_)) => drop(self.returned.insert(repo.clone())),
+                None => {}
             }
         }
-        Ok(())
+        Ok(done?)
     }
 
     /// Read and record `due`, of which the first `new` have no records; readers in parallel, one writer.
@@ -259,7 +257,7 @@ impl Run<'_> {
         walk.progress.begin(Phase::Walk, due.len() as u64);
         let queue = Queue { due, new, next: AtomicUsize::new(0) };
         let memory = Memory::new(MEMORY, walk.cancel);
-        let ahead = writer.takes_images_ahead();
+        let ahead = writer.images_ahead();
         let result = std::thread::scope(|threads| {
             let (sender, receiver) = channel();
             for _ in 0..walk.stores.readers(walk.jobs).clamp(1, due.len().max(1)) {
@@ -310,12 +308,13 @@ impl Run<'_> {
 
     fn commit_images(&mut self, writer: &mut dyn MetaDbWriter, batch: Vec<Ahead<'_>>) -> Result<(), WalkError> {
         let work: Vec<&dyn RepoWork> = batch.iter().map(|ahead| ahead as &dyn RepoWork).collect();
-        for (ahead, outcome) in batch.iter().zip(write(writer, &work)?) {
-            if let Outcome::Refused(Refusal::Unusable(reason)) = outcome {
+        let (outcomes, done) = write(writer, &work);
+        for (ahead, outcome) in batch.iter().zip(outcomes) {
+            if let Some(Outcome::Refused(Refusal::Unusable(reason))) = outcome {
                 self.refused.insert(ahead.repo.to_owned(), reason);
             }
         }
-        Ok(())
+        Ok(done?)
     }
 
     fn commit(&mut self, writer: &mut dyn MetaDbWriter, mut batch: Vec<Item<'_>>) -> Result<(), WalkError> {
@@ -325,9 +324,9 @@ impl Run<'_> {
             item.refused = self.refused.remove(item.repo);
         }
         let work: Vec<&dyn RepoWork> = batch.iter().map(|item| item as &dyn RepoWork).collect();
-        let outcomes = write(writer, &work)?;
+        let (outcomes, done) = write(writer, &work);
         let mut refused = Vec::new();
-        for (item, outcome) in batch.iter().zip(outcomes) {
+        for (item, outcome) in batch.iter().zip(outcomes).filter_map(|(item, outcome)| Some((item, outcome?))) {
             match (&item.read, outcome) {
                 (Ok(read), Outcome::Done) => self.recorded(item, read),
                 (Err(error), _) => self.fail(item.repo, error.digest(), chain(error)),
@@ -339,8 +338,8 @@ impl Run<'_> {
                 }
             }
         }
-        write(writer, &refused.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
-        Ok(())
+        done?;
+        Ok(write(writer, &refused.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>()).1?)
     }
 
     fn recorded(&mut self, item: &Item<'_>, read: &RepoRead) {
@@ -372,6 +371,8 @@ impl Run<'_> {
     /// come back, and is not listed even now, goes: its index lies where zot finds no repo.
     fn recheck(&mut self, writer: &mut dyn MetaDbWriter) -> Result<Vec<String>, WalkError> {
         let walk = self.walk;
+        let stopped = || if walk.cancel.is_cancelled() { Err(WalkError::Cancelled) } else { Ok(()) };
+        stopped()?;
         let mut returned = std::mem::take(&mut self.returned);
         let known: BTreeMap<String, IndexStat> =
             returned.iter().filter_map(|repo| Some((repo.clone(), walk.stores.stat_index(repo).ok()?))).collect();
@@ -403,6 +404,8 @@ impl Run<'_> {
             seen.is_none() || now.as_ref() != seen
         });
         walk.progress.end();
+        // Asked to stop means: no stamp, even if all was done by then.
+        stopped()?;
         let moved = names.into_iter().zip(moved).filter(|(_, moved)| *moved).map(|(repo, _)| repo.to_owned());
         Ok(moved.chain(self.returned.iter().cloned()).collect())
     }
@@ -414,34 +417,33 @@ impl Run<'_> {
         {
             return Ok(());
         }
-        let mut reached = HashSet::new();
-        for repo in self.seen.keys() {
-            let text = self.walk.stores.read_index(repo)?;
+        // Records first: whoever pushes beside the walk changes the index first.
+        let mut orphans: HashSet<String> = HashSet::new();
+        writer.reader().image_digests(&mut |digest| orphans.extend([digest.to_owned()]))?;
+        let mut reached = 0;
+        let mut reach = |digest: &str| reached += usize::from(orphans.remove(digest));
+        let listed = self.walk.stores.list(self.walk.cancel)?.repos;
+        for repo in listed.iter().chain(self.seen.keys()).collect::<BTreeSet<_>>() {
+            let text = match self.walk.stores.read_index(repo) {
+                // What it held matters no more, and the next look at storage finds out.
+                Err(StorageError::NotFound { .. }) => continue,
+                text => text?,
+            };
             if let Ok(index) = json::document::<oci::Index>(&text) {
-                reached.extend(index.manifests.into_vec().into_iter().map(|descriptor| descriptor.digest));
+                index.manifests.into_vec().iter().for_each(|descriptor| reach(&descriptor.digest));
             }
             if let Some(meta) = writer.reader().repo(repo)?.meta
                 && let Ok(meta) = proto::RepoMeta::decode(meta.as_slice())
             {
-                reached.extend(meta.tags.into_values().map(|tag| tag.digest));
+                meta.tags.values().for_each(|tag| reach(&tag.digest));
             }
         }
-        let mut orphans = BTreeSet::new();
-        writer.reader().image_digests(&mut |digest| {
-            if !reached.contains(digest) {
-                orphans.insert(digest.to_owned());
-            }
-        })?;
         let orphans: Vec<String> = orphans.into_iter().collect();
-        tracing::debug!("{} image records are reached, {} are not", reached.len(), orphans.len());
+        tracing::debug!("{reached} image records are reached, {} are not", orphans.len());
         writer.delete_images(&orphans)?;
         self.report.pruned = orphans.len();
         Ok(())
     }
-}
-
-fn write(writer: &mut dyn MetaDbWriter, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {
-    if work.is_empty() { Ok(Vec::new()) } else { writer.write(work) }
 }
 
 /// The repos of one round.
@@ -461,8 +463,8 @@ impl<'a> Queue<'a> {
 
 impl Walk<'_> {
     /// A reader thread: takes the next repo until there is none.
-    /// `ahead`: whether the writer takes images ahead.
-    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, ahead: bool, sender: &Sender<Ready<'r>>) {
+    /// `ahead`: from how many batches on the writer takes images ahead.
+    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, ahead: Option<usize>, sender: &Sender<Ready<'r>>) {
         let readers = self.stores.readers(self.jobs);
         while let Some((at, repo)) = queue.take() {
             if memory.is_closed() {
@@ -487,7 +489,7 @@ impl Walk<'_> {
                 repo,
                 rules: self.rules,
                 jobs: &jobs,
-                ahead: ahead.then_some(&hand_ahead),
+                ahead: ahead.map(|from| (from, &hand_ahead as &TakeAhead<'_>)),
                 progress: self.progress,
                 cancel: self.cancel,
             });

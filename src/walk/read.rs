@@ -16,8 +16,6 @@ use std::time::Duration;
 const BATCH: usize = 256;
 /// As [`BATCH`], by the sizes that their descriptors tell.
 const BATCH_BYTES: usize = 4 << 20;
-/// A repo of more batches than this is huge: records of its images are written while it is being read.
-const MANY_BATCHES: usize = 16;
 /// Memory that `index.json` takes when it is decoded, by the length of its text.
 const INDEX_FACTOR: usize = 4;
 /// Memory of a [`Listed`] and of its tag in the list of all, about.
@@ -135,8 +133,8 @@ pub(super) struct Reading<'a> {
     pub(super) rules: Rules,
     /// Threads, by the number of batches.
     pub(super) jobs: &'a dyn Fn(usize) -> usize,
-    /// May take the image records out of a huge repo's entries, batch by batch.
-    pub(super) ahead: Option<&'a Ahead<'a>>,
+    /// From how many batches on who takes the image records out of a repo's entries, batch by batch.
+    pub(super) ahead: Option<(usize, &'a Ahead<'a>)>,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
 }
@@ -166,7 +164,7 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
     };
     let batches = runs(&listed, |listed| announced(listed.size));
     // Of a digest under several media types the last record counts, which batches on several threads do not know.
-    let ahead = ahead.filter(|_| batches.len() > MANY_BATCHES && is_plain(&listed));
+    let ahead = ahead.filter(|(from, _)| batches.len() >= *from && is_plain(&listed)).map(|(_, ahead)| ahead);
     let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
             return Err(ReadError::from(StorageError::Cancelled));

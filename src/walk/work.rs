@@ -160,6 +160,10 @@ impl RepoWork for Ahead<'_> {
         self.images.iter().map(|(digest, meta)| (digest.as_str(), meta.as_slice())).collect()
     }
 
+    fn is_images_only(&self) -> bool {
+        true
+    }
+
     fn build(&self, _prior: &RepoState) -> Result<RepoChange, Refusal> {
         Ok(RepoChange::Keep)
     }

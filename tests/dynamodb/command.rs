@@ -7,7 +7,6 @@ use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -19,14 +18,14 @@ const KEYS: [(&str, &str); 3] = [
 ];
 
 /// A registry whose zot, if there were one, would listen at a free port.
-struct Registry {
-    sandbox: Sandbox,
-    stage: Stage,
+pub struct Registry {
+    pub sandbox: Sandbox,
+    pub stage: Stage,
     port: u16,
 }
 
 impl Registry {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let sandbox = Sandbox::new(|root| {
             push(root, "one", &["v1", "v2"], "1");
             push(root, "team/two", &["v1"], "2");
@@ -38,20 +37,19 @@ impl Registry {
         registry
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.sandbox.command(arguments);
-        command.args(["--metadb", &url(self.stage.proxy.port, P)]).envs(KEYS);
-        command
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_at(&url(self.stage.proxy.port, P), arguments)
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
-        let ran = run(&mut self.command(arguments));
+    /// With another metaDB.
+    pub fn run_at(&self, metadb: &str, arguments: &[&str]) -> Ran {
+        let ran = run(self.sandbox.command(arguments).args(["--metadb", metadb]).envs(KEYS));
         assert!(!format!("{ran:?}").contains("aws-Secret"), "{ran:?}");
         ran
     }
 }
 
-fn reason(ran: &Ran) -> String {
+pub fn reason(ran: &Ran) -> String {
     ran.json()["error"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 

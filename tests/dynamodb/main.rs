@@ -8,6 +8,7 @@ mod command;
 mod conditions;
 mod faults;
 mod limits;
+mod policy;
 mod reading;
 mod rights;
 mod stamps;

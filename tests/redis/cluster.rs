@@ -52,7 +52,7 @@ fn a_cluster_needs_a_hash_tag() {
 
 /// Move slot 15054 with all its keys from one node to another, which others reach at `port`, as `redis-cli --cluster
 /// reshard` does. `step` is called after every key.
-fn move_slot(from: &Server, to: &Server, port: u16, mut step: impl FnMut()) {
+pub fn move_slot(from: &Server, to: &Server, port: u16, mut step: impl FnMut()) {
     let (mut from, mut to) = (from.client(), to.client());
     let id = |node: &mut redis::Connection| redis::cmd("CLUSTER").arg("MYID").query::<String>(node).unwrap();
     let (from_id, to_id) = (id(&mut from), id(&mut to));

@@ -14,21 +14,29 @@ use std::process::{Command, Output};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-fn metactl(config: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_metactl"))
+pub fn command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_metactl"));
+    command
         .args(["--no-state", "--release-tag", "v2.1.20", "--commit", "v2.1.20-0-g3b5796d", "--config"])
         .arg(config)
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
+        .args(arguments);
+    command
+}
+
+fn metactl(config: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Output {
+    let output = command(config, arguments).envs(environment.iter().copied()).output().unwrap();
+    discreet(output)
+}
+
+/// No output shows a password.
+pub fn discreet(output: Output) -> Output {
     let all = [&output.stdout[..], &output.stderr[..]].concat();
     assert!(!leaks(&String::from_utf8_lossy(&all)), "{}", String::from_utf8_lossy(&all));
     output
 }
 
 /// A config whose metaDB has these parameters, beside a store of three repos unless there is one.
-fn config(dir: &Path, mut cache: Value) -> PathBuf {
+pub fn config(dir: &Path, mut cache: Value) -> PathBuf {
     let root = dir.join("root");
     if !root.exists() {
         store(&root, 3, 2);
@@ -44,7 +52,7 @@ fn config(dir: &Path, mut cache: Value) -> PathBuf {
     path
 }
 
-fn parsed(output: &Output) -> Value {
+pub fn parsed(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 

@@ -11,7 +11,7 @@ use metactl::progress::Progress;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn now_master(setup: &setups::Setup) -> redis::Connection {
+pub fn now_master(setup: &setups::Setup) -> redis::Connection {
     let mut sentinel = setup.servers[2].client();
     let address: Vec<String> =
         redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg("mymaster").query(&mut sentinel).unwrap();

@@ -3,8 +3,12 @@
 use crate::support::driver::Raw;
 use crate::support::redis::{Server, dump};
 use crate::support::store::{blob_path, sha256, write_at};
-use crate::support::walk::walk_at;
-use metactl::records::proto::{DescriptorStatistics, RepoBlobs, RepoMeta, TagDescriptor, Timestamp};
+use crate::support::walk::{walk_at, walk_scoped};
+use globset::{Glob, GlobSet};
+use metactl::metadb::Place;
+use metactl::records::proto::{DescriptorStatistics, ImageMeta, RepoBlobs, RepoMeta, TagDescriptor, Timestamp};
+use metactl::walk::Problem;
+use metactl::walk::plan::Scope;
 use prost::Message as _;
 use redis::{Connection, RedisResult};
 use serde_json::{Value, json};
@@ -18,6 +22,8 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REPOS: usize = 6;
 const TAGS: usize = 4;
 const WALKS: usize = 20;
+/// Kinds of operations of a [`Registry`].
+const KINDS: usize = 7;
 
 /// A registry's storage: manifests are written whole, and the index is replaced in one step, as zot does.
 struct Storage {
@@ -37,9 +43,16 @@ impl Storage {
         digest
     }
 
+    /// Nothing is left of a repo.
+    fn remove(&self, repo: &str) {
+        let _ = std::fs::remove_dir_all(self.root.join(repo));
+    }
+
     /// Write an image and return its descriptor's digest and size.
     fn image(&self, repo: &str) -> (String, usize) {
         let number = self.clock.fetch_add(1, Ordering::Relaxed);
+        // A repo that is gone comes back as zot makes one.
+        write_at(&self.root.join(repo).join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 1);
         let config = json!({"architecture": "amd64", "os": "linux", "author": format!("{repo} {number}"),
             "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
         .to_string();
@@ -79,7 +92,8 @@ struct Ledger {
     downloads: BTreeMap<(String, String), i32>,
     stars: BTreeMap<String, i32>,
     users: BTreeMap<String, String>,
-    operations: usize,
+    /// How often which operation.
+    operations: BTreeMap<&'static str, usize>,
     lost_locks: usize,
 }
 
@@ -90,6 +104,8 @@ struct Registry<'a> {
     ledger: &'a Mutex<Ledger>,
     random: u64,
     honest: bool,
+    /// Images of its own repos, for pushing them again.
+    pushed: Vec<(String, (String, usize))>,
 }
 
 impl Registry<'_> {
@@ -146,10 +162,31 @@ impl Registry<'_> {
         }
     }
 
+    /// Push a new image.
     fn push(&mut self, repo: &str, tag: &str) {
         let image = self.storage.image(repo);
-        self.storage.set(repo, tag, Some(&image));
+        self.pushed.push((repo.to_owned(), image.clone()));
+        self.tag(repo, tag, &image);
+    }
+
+    /// Push an image once more, perhaps one that nothing reaches at the moment.
+    fn push_again(&mut self, repo: &str, tag: &str) {
+        let known: Vec<_> = self.pushed.iter().filter(|(of, _)| of == repo).map(|(_, image)| image.clone()).collect();
+        match known.len() {
+            0 => self.push(repo, tag),
+            count => {
+                let image = known[self.random(count as u64) as usize].clone();
+                self.tag(repo, tag, &image);
+            }
+        }
+    }
+
+    fn tag(&mut self, repo: &str, tag: &str, image: &(String, usize)) {
+        self.storage.set(repo, tag, Some(image));
         let digest = image.0.clone();
+        // Any record will do: what counts is that there is one.
+        let record = ImageMeta { media_type: MANIFEST.into(), ..ImageMeta::default() }.encode_to_vec();
+        redis::cmd("HSET").arg("zot:ImageMeta").arg(&digest).arg(record).exec(&mut self.client).unwrap();
         self.with_lock(repo, |meta, _| {
             let tagged =
                 TagDescriptor { digest: digest.clone(), media_type: MANIFEST.into(), ..TagDescriptor::default() };
@@ -180,22 +217,59 @@ impl Registry<'_> {
         self.ledger.lock().unwrap().users.insert(user, data);
     }
 
+    /// Delete all tags, and then the empty repo's storage, as garbage collection does: its records stay.
+    fn retire(&mut self, repo: &str) {
+        let tags: Vec<String> = {
+            let ledger = self.ledger.lock().unwrap();
+            let of = |((of, tag), digest): (&(String, String), &Option<String>)| {
+                (of == repo && digest.is_some()).then(|| tag.clone())
+            };
+            ledger.tags.iter().filter_map(of).collect()
+        };
+        tags.iter().for_each(|tag| self.delete(repo, tag));
+        self.storage.remove(repo);
+        self.pushed.retain(|(of, _)| of != repo);
+    }
+
     fn live(&mut self, base: &[(String, String)], stop: &AtomicBool, who: usize) {
         while !stop.load(Ordering::Relaxed) {
             // Every client has repos of its own to push to: storage has no lock between processes.
             let own = format!("repo-{}", self.random((REPOS / 2) as u64) as usize * 2 + who);
             let any = base[self.random(base.len() as u64) as usize].clone();
             let tag = format!("live-{}", self.random(12));
-            match self.random(5) {
-                0 => self.push(&own, &tag),
-                1 => self.delete(&own, &tag),
-                2 | 3 => self.pull(&any.0, &any.1),
+            let passing = format!("passing-{who}");
+            let done = match self.random(10) {
+                0 | 1 => {
+                    self.push(&own, &tag);
+                    "push"
+                }
+                2 => {
+                    self.push_again(&own, &tag);
+                    "push again"
+                }
+                3 => {
+                    self.delete(&own, &tag);
+                    "delete"
+                }
+                4 => {
+                    self.push(&passing, &tag);
+                    "push to a repo that comes and goes"
+                }
+                5 => {
+                    self.retire(&passing);
+                    "remove a repo"
+                }
+                6 | 7 => {
+                    self.pull(&any.0, &any.1);
+                    "pull"
+                }
                 _ => {
                     let by = if self.random(3) == 0 { -1 } else { 1 };
                     self.star(&any.0, by);
+                    "star"
                 }
-            }
-            self.ledger.lock().unwrap().operations += 1;
+            };
+            *self.ledger.lock().unwrap().operations.entry(done).or_default() += 1;
             let pause = self.random(15);
             std::thread::sleep(Duration::from_millis(pause));
         }
@@ -210,6 +284,11 @@ fn missing(ledger: &Ledger, state: &Raw) -> Vec<String> {
         let found = meta(repo).tags.get(tag).map(|tagged| tagged.digest.clone());
         if found != *digest {
             out.push(format!("{repo}:{tag} is {found:?}, not {digest:?}"));
+        }
+        if let Some(digest) = digest
+            && state.get("ImageMeta", digest).is_none()
+        {
+            out.push(format!("{repo}:{tag} lost the image record of {digest}"));
         }
     }
     for ((repo, digest), count) in &ledger.downloads {
@@ -231,16 +310,41 @@ fn missing(ledger: &Ledger, state: &Raw) -> Vec<String> {
     out
 }
 
-/// Two registries at work during twenty walks; what is missing afterwards, how much was done, and in words.
-fn contend(honest: bool) -> (Vec<String>, usize, String) {
+/// A walk of some kind or another. Returns whether it stamped, and how many repos kept moving.
+fn walk_beside(place: &Place, root: &Path, number: usize) -> (bool, usize) {
+    let some = GlobSet::builder().add(Glob::new("{repo-[0-2],passing-*}").unwrap()).build().unwrap();
+    let (scope, prune) = match number % 4 {
+        // Every repo, whatever its times say.
+        0 => (Scope { repos: None, force: true }, false),
+        1 => (Scope::default(), false),
+        2 => (Scope { repos: Some(some), force: number % 8 == 2 }, false),
+        _ => (Scope { repos: None, force: number % 8 == 3 }, true),
+    };
+    let whole = scope.repos.is_none();
+    let report = walk_scoped(place, root, &scope, prune).unwrap();
+    assert!(report.broken_off.is_none(), "{report:?}");
+    // What is removed while it is being read can be read no more.
+    let passes = |problems: &[Problem]| problems.iter().all(|problem| problem.repo.starts_with("passing-"));
+    assert!(passes(&report.failed) && passes(&report.partial), "{report:?}");
+    assert!(!report.stamp.is_there() || report.complete(), "a stamp or the reason: {report:?}");
+    assert!(!whole || report.stamp.is_there() == report.complete(), "a stamp or the reason: {report:?}");
+    (report.stamp.is_there(), report.moving.len())
+}
+
+/// Whether everything was done, several times.
+fn all_kinds(operations: &BTreeMap<&'static str, usize>) -> bool {
+    operations.len() == KINDS && operations.values().all(|count| *count >= 5)
+}
+
+/// Two registries at work during twenty walks; what is missing afterwards, and what was done.
+fn contend(honest: bool) -> (Vec<String>, BTreeMap<&'static str, usize>) {
     let server = Server::start(&[]);
-    let place = metactl::metadb::Place::parse(&server.url("")).unwrap();
+    let place = Place::parse(&server.url("")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::new(dir.path());
     let mut base = Vec::new();
     for number in 0..REPOS {
         let repo = format!("repo-{number}");
-        write_at(&dir.path().join(&repo).join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 1);
         for tag in 0..TAGS {
             let image = storage.image(&repo);
             storage.set(&repo, &format!("base-{tag}"), Some(&image));
@@ -249,24 +353,24 @@ fn contend(honest: bool) -> (Vec<String>, usize, String) {
     }
     assert!(walk_at(&place, dir.path(), false).unwrap().complete());
     let (ledger, stop) = (Mutex::new(Ledger::default()), AtomicBool::new(false));
-    let mut moving = 0;
-    let mut stamped = 0;
+    let (mut stamped, mut moving) = (0, 0);
     std::thread::scope(|threads| {
         for who in 0..2 {
             let (storage, base, ledger, stop, client) = (&storage, &base, &ledger, &stop, server.client());
             threads.spawn(move || {
                 let random = 7 + who as u64;
-                Registry { storage, client, ledger, random, honest }.live(base, stop, who);
+                Registry { storage, client, ledger, random, honest, pushed: Vec::new() }.live(base, stop, who);
             });
         }
-        for number in 0..WALKS {
-            // Every other walk reads all repos, whatever their times say.
-            let report = walk_at(&place, dir.path(), number % 2 == 0).unwrap();
-            assert!(report.broken_off.is_none() && report.failed.is_empty(), "{report:?}");
-            assert_eq!(report.stamp.is_there(), report.moving.is_empty(), "either a stamp or the reason: {report:?}");
-            moving += report.moving.len();
-            stamped += usize::from(report.stamp.is_there());
+        for number in 0..10 * WALKS {
+            let (stamp, moved) = walk_beside(&place, dir.path(), number);
+            stamped += usize::from(stamp);
+            moving += moved;
             std::thread::sleep(Duration::from_millis(40));
+            // Until everything was done several times, on a slow machine too.
+            if number >= WALKS && all_kinds(&ledger.lock().unwrap().operations) {
+                break;
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -280,18 +384,16 @@ fn contend(honest: bool) -> (Vec<String>, usize, String) {
     let report = walk_at(&place, dir.path(), true).unwrap();
     assert!(report.complete() && report.stamp.is_there(), "{report:?}");
     out.extend(missing(&ledger, &dump(&mut client, "zot")));
-    let summary =
-        format!("{} operations during {WALKS} walks, {stamped} stamped, {moving} repos kept moving", ledger.operations);
-    (out, ledger.operations, summary)
+    println!("{:?}; {stamped} walks stamped, {moving} repos kept moving", ledger.operations);
+    (out, ledger.operations)
 }
 
 #[test]
 #[ignore = "needs redis-server: run tests/run"]
 fn nothing_that_zot_does_during_twenty_walks_is_lost() {
-    let (missing, operations, summary) = contend(true);
-    println!("{summary}");
-    assert!(missing.is_empty(), "{} of {operations} lost:\n{}", missing.len(), missing.join("\n"));
-    assert!(operations > 100, "only {operations} operations: the test shows little");
+    let (missing, operations) = contend(true);
+    assert!(missing.is_empty(), "{} of {operations:?} lost:\n{}", missing.len(), missing.join("\n"));
+    assert!(all_kinds(&operations), "the test shows little: {operations:?}");
 }
 
 /// The test above can see losses: registries that ignore the locks have some.
@@ -306,7 +408,7 @@ fn what_ignores_the_locks_does_lose_changes() {
 #[ignore = "needs redis-server: run tests/run"]
 fn a_lock_that_zot_holds_is_waited_for_or_given_up() {
     let server = Server::start(&[]);
-    let place = metactl::metadb::Place::parse(&server.url("")).unwrap();
+    let place = Place::parse(&server.url("")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::new(dir.path());
     for repo in ["free", "held"] {

@@ -87,6 +87,11 @@ impl Driver<'_> {
         }
     }
 
+    /// What the names of keys or tables of the metaDB at `root` begin with.
+    pub fn prefix(self, root: &Path) -> String {
+        prefix(if let Self::Redis(setup) = self { setup.tag } else { "" }, root)
+    }
+
     /// Make a config's storage section name it.
     pub fn configure(self, root: &Path, storage: &mut Value) {
         match self {

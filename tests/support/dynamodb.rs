@@ -167,6 +167,36 @@ impl Server {
         self.db.update_item(serde_json::from_value(request).unwrap()).unwrap();
     }
 
+    /// Set one text attribute of an item.
+    pub fn set_text(&self, table: &str, key: &str, attribute: &str, text: &str) {
+        let request = json!({
+            "TableName": table,
+            "Key": {"TableKey": {"S": key}},
+            "UpdateExpression": "SET #a = :v",
+            "ExpressionAttributeNames": {"#a": attribute},
+            "ExpressionAttributeValues": {":v": {"S": text}},
+        });
+        self.db.update_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+
+    /// Delete an item, as zot does: without a condition.
+    pub fn delete(&self, table: &str, key: &str) {
+        let request = json!({"TableName": table, "Key": {"TableKey": {"S": key}}});
+        self.db.delete_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+
+    /// One record by the bucket that it is in elsewhere.
+    pub fn record(&self, prefix: &str, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        let (table, attribute) = place_of(bucket);
+        self.item(&format!("{prefix}{table}"), key).get(attribute).map(bytes)
+    }
+
+    /// Set one record by the bucket that it is in elsewhere.
+    pub fn set_record(&self, prefix: &str, bucket: &str, key: &str, record: &[u8]) {
+        let (table, attribute) = place_of(bucket);
+        self.set(&format!("{prefix}{table}"), key, attribute, record);
+    }
+
     /// Everything of zot's under a prefix. Nothing that was there besides may be gone.
     pub fn dump(&self, prefix: &str) -> Raw {
         let version = json!({"TableName": format!("{prefix}Version")});
@@ -243,6 +273,14 @@ pub fn options(port: u16, prefix: &str) -> DynamoDbOptions {
 /// The same as a place whose tables a writer creates.
 pub fn place(port: u16, prefix: &str) -> Place {
     Place::DynamoDb(Box::new(options(port, prefix).with_create_tables(true)))
+}
+
+/// Table and attribute of what is a bucket elsewhere.
+fn place_of(bucket: &str) -> (&'static str, &'static str) {
+    let mut places =
+        TABLES.iter().flat_map(|(table, buckets)| buckets.iter().map(move |(name, at)| (*table, *name, *at)));
+    let (table, _, attribute) = places.find(|(_, name, _)| *name == bucket).unwrap();
+    (table, attribute)
 }
 
 fn bytes(value: &Value) -> Vec<u8> {

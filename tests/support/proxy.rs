@@ -18,6 +18,8 @@ pub struct Request {
     pub path: String,
     /// What an AWS service of JSON documents shall do: `GetItem`.
     pub operation: Option<String>,
+    /// Who signed it: date, region and service after the key's id.
+    pub credential: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -344,10 +346,12 @@ fn parse(head: &str, body: &[u8]) -> io::Result<Request> {
     let mut line = head.lines().next().unwrap_or_default().split(' ');
     let (Some(method), Some(path)) = (line.next(), line.next()) else { return Err(invalid("no request line")) };
     let operation = header(head, "x-amz-target").and_then(|target| target.rsplit('.').next());
+    let signed = header(head, "authorization").and_then(|signed| signed.split_once("Credential=")?.1.split(',').next());
     Ok(Request {
         method: method.to_owned(),
         path: decoded(path),
         operation: operation.map(str::to_owned),
+        credential: signed.map(str::to_owned),
         body: body.to_vec(),
     })
 }

@@ -24,28 +24,34 @@ pub fn stores(root: &Path) -> Stores {
 
 /// Plan and walk with an open writer.
 pub fn walk_with(root: &Path, writer: &mut dyn MetaDbWriter, force: bool) -> Result<WalkReport, WalkError> {
-    run(root, writer, force, &Silent)
+    run(root, writer, &Scope { repos: None, force }, false, &Silent)
+}
+
+/// Plan and walk some repos only, or remove afterwards what no repo reaches.
+pub fn walk_scoped(place: &Place, root: &Path, scope: &Scope, prune: bool) -> Result<WalkReport, WalkError> {
+    run(root, &mut *open_writer(place)?, scope, prune, &Silent)
 }
 
 /// Plan and walk; `progress` is told.
 pub fn walk_told(root: &Path, writer: &mut dyn MetaDbWriter, progress: &dyn Progress) -> Result<WalkReport, WalkError> {
-    run(root, writer, false, progress)
+    run(root, writer, &Scope::default(), false, progress)
 }
 
 fn run(
     root: &Path,
     writer: &mut dyn MetaDbWriter,
-    force: bool,
+    scope: &Scope,
+    prune: bool,
     progress: &dyn Progress,
 ) -> Result<WalkReport, WalkError> {
-    let (stores, cancel, scope) = (stores(root), Cancel::default(), Scope { repos: None, force });
-    let plan = plan(&stores, Some(writer.reader()), &scope, 2, progress, &cancel)?;
+    let (stores, cancel) = (stores(root), Cancel::default());
+    let plan = plan(&stores, Some(writer.reader()), scope, 2, progress, &cancel)?;
     let walk = Walk {
         stores: &stores,
-        scope: &scope,
+        scope,
         rules: Rules::default(),
         jobs: 2,
-        prune: false,
+        prune,
         stamp: Ok(STAMP),
         progress,
         cancel: &cancel,

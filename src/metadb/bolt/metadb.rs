@@ -276,8 +276,8 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
 }
 
 impl MetaDbWriter for BoltWriter {
-    fn takes_images_ahead(&self) -> bool {
-        true
+    fn images_ahead(&self) -> Option<usize> {
+        Some(crate::metadb::MANY_BATCHES)
     }
 
     fn reader(&self) -> &dyn MetaDb {

@@ -57,7 +57,12 @@ impl DynamoDbWriter {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(work) = work.get(index).filter(|_| failed().is_none()) else { return done };
                     match db.write_repo(*work, &refused) {
-                        Ok(outcome) => done.push((index, outcome)),
+                        Ok(outcome) => {
+                            if outcome == Outcome::Done {
+                                work.written();
+                            }
+                            done.push((index, outcome));
+                        }
                         Err(fault) => drop(failed().get_or_insert(fault)),
                     }
                 }

@@ -16,9 +16,11 @@ use super::walk_lock::token;
 use super::wire::{self, Batch};
 use super::writer::RedisWriter;
 use crate::metadb::{MetaDbError, Outcome, Refusal, RepoWork, image_needs_write};
+use crate::parallel::parallel;
 use crate::records::{RepoChange, RepoState};
 use redis::Value;
 use std::collections::HashMap;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Repos locked together.
@@ -29,6 +31,8 @@ const READS_AT_ONCE: usize = 8;
 pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Encoded commands per round trip.
 const BATCH_BYTES: usize = 4 << 20;
+/// Repos built at once: records of many images take their time, and what is locked holds up zot.
+const BUILT_AT_ONCE: usize = 4;
 /// Image records set by one command: it holds up everybody else's.
 const SET_AT_ONCE: usize = 64;
 
@@ -100,7 +104,7 @@ impl RedisWriter {
             let again = self.link().again(&mut retry, fault);
             if let Err((fault, tried)) = again {
                 self.abandon(&jobs);
-                return Err(self.db.error("write", fault, tried));
+                return Err(self.failure("write", fault, tried));
             }
         }
         Ok(jobs.into_iter().map(|job| job.outcome.unwrap_or(Outcome::Refused(Refusal::Moved))).collect())
@@ -138,6 +142,7 @@ impl RedisWriter {
 
     /// Write the image records that are new or differ.
     fn images(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Fault> {
+        let mut batch = std::mem::take(&mut self.room);
         let key = self.db.options.keys.images.as_bytes();
         let mut link = self.link();
         let mut wanted: Vec<(usize, &str, &[u8])> = Vec::new();
@@ -148,7 +153,7 @@ impl RedisWriter {
         let mut known = Vec::with_capacity(wanted.len());
         let mut pending: HashMap<&str, &[u8]> = HashMap::new();
         for chunks in wanted.chunks(IMAGES_AT_ONCE * READS_AT_ONCE) {
-            let mut batch = Batch::default();
+            batch.clear();
             for chunk in chunks.chunks(IMAGES_AT_ONCE) {
                 let mut args = vec![key];
                 args.extend(chunk.iter().map(|(_, digest, _)| digest.as_bytes()));
@@ -169,6 +174,7 @@ impl RedisWriter {
                 }
             }
         }
+        let ahead = jobs.iter().any(|job| job.work.is_images_only());
         let refused = |index: usize| jobs.get(index).is_some_and(|job| job.images.is_some());
         let writes: Vec<(&str, &[u8])> = wanted
             .iter()
@@ -176,7 +182,7 @@ impl RedisWriter {
             .filter(|((index, ..), needed)| *needed && !refused(*index))
             .map(|((_, digest, record), _)| (*digest, *record))
             .collect();
-        let mut batch = Batch::default();
+        batch.clear();
         for chunk in writes.chunks(SET_AT_ONCE) {
             let mut args = vec![key];
             args.extend(chunk.iter().flat_map(|(digest, record)| [digest.as_bytes(), *record]));
@@ -186,8 +192,24 @@ impl RedisWriter {
                 batch.clear();
             }
         }
-        link.once_ok(&batch)?;
+        // Others follow at once, and begin anew after a fail-over; these may long be forgotten by then.
+        if ahead {
+            batch.count(&self.db.options.keys.walk, self.lock.token(), self.count);
+        }
+        let answer = link.once_ok(&batch)?.pop();
+        drop(link);
+        self.room = batch;
+        if let Some(answer) = answer.filter(|_| ahead) {
+            self.acknowledged(Self::verdict(wire::int(&answer)?)?);
+        }
+        for job in jobs.iter_mut().filter(|job| job.work.is_images_only() && job.outcome.is_none()) {
+            job.outcome = Some(job.images.take().map_or(Outcome::Done, Outcome::Refused));
+        }
         Ok(())
+    }
+
+    fn acknowledged(&mut self, count: i64) {
+        self.count = self.count.max(u64::try_from(count).unwrap_or(0));
     }
 
     /// Lock what can be locked now, build it, write it.
@@ -195,17 +217,24 @@ impl RedisWriter {
         let mut sent = Instant::now();
         let mut held = self.lock(jobs)?;
         held.iter().for_each(|one| one.job.work.prepare());
-        let mut changes = Vec::with_capacity(held.len());
-        for index in 0..held.len() {
-            if sent.elapsed() > EXTEND_AFTER {
-                sent = self.extend(&held)?;
-            }
-            let Some(one) = held.get_mut(index) else { break };
-            changes.push(match (one.job.work.build(&one.prior), one.job.images.take()) {
-                (Err(refusal), _) | (Ok(_), Some(refusal)) => Err(refusal),
-                (Ok(change), None) => Ok(change),
+        let built = std::thread::scope(|threads| {
+            let (done, waiting) = channel::<()>();
+            let held = &held;
+            let building = threads.spawn(move || {
+                let _done = done;
+                parallel(held, BUILT_AT_ONCE, |one| one.job.work.build(&one.prior))
             });
-        }
+            // However long it takes: the locks are kept.
+            while waiting.recv_timeout(EXTEND_AFTER) == Err(RecvTimeoutError::Timeout) {
+                sent = self.extend(held)?;
+            }
+            Ok::<_, Fault>(building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        let changes = held.iter_mut().zip(built).map(|(one, built)| match one.job.images.take() {
+            Some(refusal) => built.and(Err(refusal)),
+            None => built,
+        });
+        let changes = changes.collect();
         if sent.elapsed() > EXTEND_AFTER {
             self.extend(&held)?;
         }
@@ -336,9 +365,12 @@ impl RedisWriter {
                 }
                 Ok(count) => {
                     if writes {
-                        self.count = self.count.max(u64::try_from(count).unwrap_or(0));
+                        self.acknowledged(count);
                     }
                     job.stale = None;
+                    if outcome == Outcome::Done {
+                        job.work.written();
+                    }
                     job.outcome = Some(outcome);
                 }
                 // What does not pass comes first.

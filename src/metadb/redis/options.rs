@@ -292,6 +292,14 @@ impl RedisOptions {
         options.set_backoff(map.duration("min_retry_backoff"), map.duration("max_retry_backoff"));
         options.set_timeouts(map.duration("dial_timeout"), map.duration("read_timeout"), map.duration("write_timeout"));
         if !matches!(options.topology, Topology::Single(_)) {
+            // go-redis then takes its cluster client, which knows the slots of keys and keeps transactions to one.
+            let as_cluster = spread.iter().any(|name| *name != "read_only");
+            if as_cluster && matches!(options.topology, Topology::Sentinel { .. }) && options.keys.slot().is_none() {
+                options.notices.push(format!(
+                    "with {} zot cannot write a repo's records together unless keyprefix has a hash tag: \"{{{prefix}}}\"",
+                    spread.join(" and ")
+                ));
+            }
             options.notices.extend(spread.into_iter().map(from_master));
         }
         map.check_unused();

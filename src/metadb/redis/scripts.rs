@@ -33,6 +33,11 @@ const RENEW: &[u8] = b"if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then \
 const LEAVE: &[u8] =
     b"if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
+/// KEYS: walk lock. ARGV: walk token, count so far. Counts what was written before; answers as a commit does.
+const COUNT: &[u8] = b"if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end \
+    if tonumber(redis.call('HGET', KEYS[1], 'seq')) < tonumber(ARGV[2]) then return -3 end \
+    return redis.call('HINCRBY', KEYS[1], 'seq', 1)";
+
 /// KEYS: walk lock, repo lock, RepoLastUpdated, RepoBlobsMeta, RepoMeta. ARGV: walk token, count so far, repo token,
 /// repo, `delete` or three flags of what is written, then the three records. Answers the new count; -1 the walk lock is
 /// not ours, -2 the repo lock is not ours, -3 writes are lost.
@@ -97,6 +102,10 @@ impl Batch {
 
     pub fn leave_walk(&mut self, walk: &str, token: &[u8]) {
         self.eval(LEAVE, &[walk.as_bytes()], &[token]);
+    }
+
+    pub fn count(&mut self, walk: &str, token: &[u8], count: u64) {
+        self.eval(COUNT, &[walk.as_bytes()], &[token, count.to_string().as_bytes()]);
     }
 
     pub fn commit(&mut self, commit: &Commit<'_>) {

@@ -21,8 +21,10 @@ const DELETE_AT_ONCE: usize = 500;
 pub struct RedisWriter {
     pub(super) db: RedisMetaDb,
     pub(super) lock: WalkLock,
-    /// Repos written and acknowledged under the lock.
+    /// Writes acknowledged under the lock.
     pub(super) count: u64,
+    /// Memory for commands that are large, again and again.
+    pub(super) room: Batch,
     pub(super) cancel: Cancel,
 }
 
@@ -42,9 +44,16 @@ impl RedisWriter {
         if let Some(version) = found.version.filter(|version| version != SCHEMA) {
             return Err(MetaDbError::Version { location: db.location, found: version });
         }
+        let keys = &db.options.keys;
+        let mut kinds = Batch::default();
+        for hash in [&keys.repos, &keys.blobs, &keys.last_updated, &keys.images] {
+            kinds.push("HGET", &[hash.as_bytes(), b"-"]);
+        }
+        kinds.push("GET", &[keys.stamp.as_bytes()]);
+        db.run("open", &kinds)?;
         rehearse(&db)?;
         let lock = take_walk_lock(&db, lock_timeout, cancel)?;
-        let writer = Self { db, lock, count: 0, cancel: cancel.clone() };
+        let writer = Self { db, lock, count: 0, room: Batch::default(), cancel: cancel.clone() };
         writer.initialise(lock_timeout)?;
         writer.link().set_patience(Patience::Time(options.patience));
         Ok(writer)
@@ -71,6 +80,16 @@ impl RedisWriter {
             })?;
         }
         crate::metadb::check_version(&self.db, &self.db.location)
+    }
+
+    /// The failure of a write. That a script may not do something does not tell what: the rehearsal does.
+    pub(super) fn failure(&self, action: &'static str, fault: Fault, tried: Option<Duration>) -> MetaDbError {
+        if matches!(&fault, Fault::Denied { command, .. } if command == "eval")
+            && let Err(error @ MetaDbError::Denied { .. }) = rehearse(&self.db)
+        {
+            return error;
+        }
+        self.db.error(action, fault, tried)
     }
 
     /// What a script said about the walk.
@@ -210,7 +229,10 @@ impl MetaDbWriter for RedisWriter {
             match answer {
                 Ok(answer) => break answer,
                 Err(fault) => {
-                    link.again(&mut retry, fault).map_err(|(fault, tried)| self.db.error("stamp", fault, tried))?;
+                    if let Err((fault, tried)) = link.again(&mut retry, fault) {
+                        drop(link);
+                        return Err(self.failure("stamp", fault, tried));
+                    }
                 }
             }
         };
@@ -219,6 +241,11 @@ impl MetaDbWriter for RedisWriter {
 
     fn batch_bytes(&self) -> usize {
         GROUP_BYTES
+    }
+
+    /// The server is kept busy while a repo is being read. What is lost is noticed: it is counted.
+    fn images_ahead(&self) -> Option<usize> {
+        Some(2)
     }
 
     fn write(&mut self, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {

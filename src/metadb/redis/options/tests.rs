@@ -153,7 +153,12 @@ fn maps() {
     assert_eq!(options.topology, Topology::Sentinel { master: "m".into(), sentinels: pair });
     assert_eq!((options.login.password.expose(), options.sentinel_login.password.expose()), ("123", "s"));
     assert_eq!((options.db, options.login.user.as_str()), (2, "u"));
-    assert!(options.notices.join("\n").contains("route_randomly"));
+    let said = options.notices.join("\n");
+    assert!(said.contains("with route_randomly zot cannot write") && said.contains("\"{zot}\""), "{said}");
+    let tagged = map(&[("master_name", text("m")), ("route_randomly", text("1")), ("keyprefix", text("{x}"))]).notices;
+    assert!(tagged.len() == 1 && tagged[0].contains("route_randomly is not followed"), "{tagged:?}");
+    let read_only = map(&[("master_name", text("m")), ("read_only", text("1"))]).notices;
+    assert!(read_only.len() == 1 && read_only[0].contains("read_only is not followed"), "{read_only:?}");
     let sentinel = map(&[("master_name", text("m"))]).topology;
     assert_eq!(sentinel, Topology::Sentinel { master: "m".into(), sentinels: vec![host("127.0.0.1", 26379)] });
     assert!(RedisOptions::from_params(&params(&[("addr", text("h"))])).is_err());
