@@ -71,7 +71,12 @@ fn every_plant_in_a_bucket_is_found_and_repaired() {
         (&azure, Driver::Redb),
     ];
     let plants = in_buckets();
-    let work: Vec<_> = plants.iter().flat_map(|plant| places.iter().map(move |place| (plant, place))).collect();
+    let all = plants.iter().enumerate().flat_map(|(at, plant)| places.iter().map(move |place| (at, plant, place)));
+    // S3 has all of them already below another metaDB.
+    let work: Vec<_> = all
+        .filter(|(at, _, (_, driver))| at % 3 == 0 || !matches!(driver, Driver::DynamoDb(_)))
+        .map(|(_, plant, place)| (plant, place))
+        .collect();
     all_pass(&work, |(plant, (server, driver))| {
         let problems = try_plant(plant, World::in_bucket(*driver, next_store(server), server.port));
         problems.into_iter().map(|problem| format!("{:?}: {problem}", server.kind)).collect()

@@ -61,7 +61,8 @@ fn repair(world: &World<'_>, plant: &Plant, before: &Raw) -> Vec<String> {
             problems.push(format!("{command}: {output:?}"));
         }
     }
-    for depth in DEPTHS {
+    // Each look at a bucket costs a second of processor time; the deepest finds all that the others do.
+    for depth in DEPTHS.into_iter().filter(|depth| world.remote.is_none() || *depth == Depth::Deep) {
         // Images of a deleted tag stay, as in zot; and no walk can tell the stars of a repo whose records were lost.
         let stays = |id: &str| match id {
             "orphan-image" => !plant.deep.contains(&id),
