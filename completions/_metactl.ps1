@@ -248,7 +248,7 @@ Register-ArgumentCompleter -Native -CommandName 'metactl' -ScriptBlock {
         'metactl;verify' {
             [CompletionResult]::new('--repo', '--repo', [CompletionResultType]::ParameterName, 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)')
             [CompletionResult]::new('--sample', '--sample', [CompletionResultType]::ParameterName, 'Read this share of the unchanged repos too, those verified longest ago first')
-            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Rows of the table [default: all]')
+            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Show so many findings, the gravest [default: all; with nagios 20]')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The registry''s own configuration file')
             [CompletionResult]::new('--metadb', '--metadb', [CompletionResultType]::ParameterName, 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX')
             [CompletionResult]::new('--redis-ca-file', '--redis-ca-file', [CompletionResultType]::ParameterName, 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system''s')

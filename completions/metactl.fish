@@ -256,7 +256,7 @@ complete -c metactl -n "__fish_metactl_using_subcommand walk" -l no-state -d 'Re
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l repo -d 'Only repos that match; `*` stops at `/`, `**` does not (repeatable)' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l sample -d 'Read this share of the unchanged repos too, those verified longest ago first' -r
-complete -c metactl -n "__fish_metactl_using_subcommand verify" -l limit -d 'Rows of the table [default: all]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l limit -d 'Show so many findings, the gravest [default: all; with nagios 20]' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l config -d 'The registry\'s own configuration file' -r -F
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l metadb -d 'Use this metaDB instead of the configured one: bolt:PATH, redb:PATH, a Redis URL, or dynamodb:ENDPOINT?region=REGION&prefix=PREFIX' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l redis-ca-file -d 'Trust these certificates (PEM) for a Redis metaDB with TLS, instead of the system\'s' -r -F

@@ -231,16 +231,43 @@ fn alerts_rest_on_metrics_that_there_are() {
     }
 }
 
+/// Prometheus' own checker, from whatever place it was installed to.
+fn promtool() -> Command {
+    let installed = repository().join("target/promtool");
+    Command::new(if installed.exists() { installed } else { "promtool".into() })
+}
+
+#[test]
+#[ignore = "needs promtool: run tests/run"]
+fn promtool_finds_nothing_wrong_with_any_metrics() {
+    let host = Host::new();
+    let check = |metrics: &str| {
+        std::fs::write(host.path("metrics"), metrics).unwrap();
+        let mut check = promtool();
+        check.args(["check", "metrics"]).stdin(std::fs::File::open(host.path("metrics")).unwrap());
+        let output = check.output().unwrap();
+        (output.status.success(), said(&output))
+    };
+    for command in ["stamp show --format prometheus", "verify --format prometheus", "walk --force --metrics-file m -qq"]
+    {
+        let output = host.run(&format!("metactl {command}"));
+        let metrics = match std::fs::read_to_string(host.path("m")) {
+            Ok(metrics) => metrics,
+            Err(_) => String::from_utf8(output.stdout).unwrap(),
+        };
+        assert!(metrics.contains("metactl_last_success_timestamp_seconds"), "{command}: {metrics}");
+        assert_eq!(check(&metrics), (true, String::new()), "{command}");
+        // It would say so.
+        assert!(!check(&metrics.replace("# HELP ", "# ")).1.is_empty(), "{command}");
+    }
+}
+
 /// What Prometheus makes of the rules: something is wrong after five hours, the stamp is lost after ten, and nobody verifies.
 #[test]
 #[ignore = "needs promtool: run tests/run"]
 fn alerts_fire_when_they_should() {
     let dir = tempfile::tempdir().unwrap();
-    let promtool = |arguments: &[&str]| {
-        let installed = repository().join("target/promtool");
-        let program = if installed.exists() { installed } else { "promtool".into() };
-        Command::new(program).args(arguments).current_dir(dir.path()).output().unwrap()
-    };
+    let promtool = |arguments: &[&str]| promtool().args(arguments).current_dir(dir.path()).output().unwrap();
     std::fs::write(dir.path().join("rules.yaml"), example("prometheus-rules.yaml")).unwrap();
     let series = |name: &str, values: &str| json!({"series": name, "values": values});
     let alert = |name: &str, at: &str, fires: bool, labels: Value| {

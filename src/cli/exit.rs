@@ -132,8 +132,9 @@ impl From<MetaDbError> for Failure {
             ),
             MetaDbError::Busy { .. } => Self::unknown("busy", message).hint("try again in a moment"),
             MetaDbError::Damaged { .. } => Self { exit: Exit::Critical, ..Self::unknown("damaged", message) }.hint(
-                "keep a copy and restore a backup; if there is none, move the file away and run `metactl walk`: \
-                 statistics, stars and API keys are then lost",
+                "check that it is the right file: rootDirectory in the config, --metadb; if it is, keep a copy and restore a \
+                 backup, or, if there is none, move it away and run `metactl walk`: statistics, stars and API keys are then \
+                 lost",
             ),
             MetaDbError::Unclean { .. } => {
                 Self::unknown("unclean", message).hint("nothing is lost: `metactl walk` repairs and completes it")
@@ -187,6 +188,9 @@ impl From<StorageError> for Failure {
             StorageError::Cancelled => Self::stopped(),
             StorageError::UnsupportedLayout { .. } => Self::unknown("storage-layout", message)
                 .hint("nothing was changed; use a metactl that knows this layout, and check rootDirectory"),
+            StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Self::unknown("storage", message).hint("nothing was changed; run as the user that zot runs as")
+            }
             _ => Self::unknown("storage", message)
                 .hint("nothing was changed; check rootDirectory or storageDriver, and that all of it may be read"),
         }

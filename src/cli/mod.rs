@@ -23,6 +23,7 @@ mod walk;
 use args::{Cli, Command, Format};
 use exit::{Exit, Failure};
 use metactl::cancel::Cancel;
+use render::for_nagios;
 use std::process::ExitCode;
 use std::time::Instant;
 use ui::Ui;
@@ -65,23 +66,25 @@ fn usage(error: &clap::Error) -> Exit {
     } else {
         let _ = error.print();
     }
-    if wants_json() {
-        let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
-        let failure =
-            Failure::unknown("usage", message).hint("`metactl --help` and `metactl COMMAND --help` list the options");
-        let ui = Ui { color: false, color_err: false, quiet: 0 };
-        ui.result(&failure_json(&failure));
+    let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
+    let failure =
+        Failure::unknown("usage", message).hint("`metactl --help` and `metactl COMMAND --help` list the options");
+    let ui = Ui { color: false, color_err: false, quiet: 0 };
+    for format in [Format::Json, Format::Nagios].into_iter().filter(|format| wants(*format)) {
+        tell(&failure, format, ui);
     }
     Exit::Unknown
 }
 
-/// Whether the format was meant to be JSON, on a command line that cannot be parsed.
-fn wants_json() -> bool {
+/// Whether this was meant to be the format, on a command line that cannot be parsed.
+fn wants(format: Format) -> bool {
+    use clap::ValueEnum as _;
+    let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let given = arguments.iter().any(|argument| argument == "--format=json")
-        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    let given = arguments.iter().any(|argument| *argument == *format!("--format={name}"))
+        || arguments.windows(2).any(|pair| pair[0] == "--format" && *pair[1] == *name);
     let other = arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--format"));
-    given || !other && std::env::var_os("METACTL_FORMAT").is_some_and(|format| format == "json")
+    given || !other && std::env::var_os("METACTL_FORMAT").is_some_and(|format| *format == *name)
 }
 
 fn failure_json(failure: &Failure) -> String {
@@ -105,12 +108,18 @@ fn run(cli: &Cli, ui: Ui, cancel: &Cancel) -> Result<Exit, Failure> {
 /// Tell people on stderr, and programs on stdout, why nothing came of it.
 fn report(failure: &Failure, format: Format, ui: Ui) -> Exit {
     ui.error(&failure.message, failure.hint.as_deref());
+    tell(failure, format, ui);
+    failure.exit
+}
+
+/// Programs look for the reason where they look for results.
+fn tell(failure: &Failure, format: Format, ui: Ui) {
     match format {
         Format::Json => ui.result(&failure_json(failure)),
         Format::Nagios => {
-            ui.result(&format!("METACTL {} - {}\n", failure.exit.nagios(), ui::clean(&failure.message)));
+            let line = failure.message.lines().next().unwrap_or_default();
+            ui.result(&format!("METACTL {} - {}\n", failure.exit.nagios(), for_nagios(line)));
         }
         Format::Table | Format::Prometheus => {}
     }
-    failure.exit
 }

@@ -7,8 +7,9 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 pub fn table(ui: Ui, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
+    // Set here: a table that is told below to forget the terminal forgets its width, too.
+    if let Some(width) = terminal_width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
     if ui.color {
         table.enforce_styling();
@@ -19,6 +20,11 @@ pub fn table(ui: Ui, header: &[&str]) -> Table {
         table.set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     }
     table
+}
+
+/// Columns of the terminal that stdout is.
+pub fn terminal_width() -> Option<u16> {
+    Table::new().width().filter(|width| *width > 0)
 }
 
 /// A cell with text from outside.
@@ -34,6 +40,11 @@ pub fn tinted(text: &str, color: Color) -> Cell {
 /// Clean text between escapes for `color` (a number of SGR), where there is colour.
 pub fn paint(ui: Ui, color: &str, text: &str) -> String {
     if ui.color { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Text from outside for Nagios: what follows a bar is performance data to it.
+pub fn for_nagios(text: &str) -> String {
+    clean(text).replace('|', "¦")
 }
 
 /// The table's lines, without trailing blanks, each ending in a line feed.

@@ -5,7 +5,7 @@ use super::context::{Access, Context, Expected};
 use super::exit::{EXIT_STATUS, Exit, Failure};
 use super::memory;
 use super::metrics::Metrics;
-use super::render::{cell, lines, paint, table};
+use super::render::{cell, for_nagios, lines, paint, table};
 use super::ui::{self, Ui, clean, count};
 use super::verify::Check;
 use clap::{Args, Subcommand};
@@ -195,6 +195,27 @@ impl<'a> Shown<'a> {
         format!("\n{}", lines(&rows))
     }
 
+    /// One status line with performance data, then what was compared.
+    fn nagios(&self) -> String {
+        let (present, current) = (!self.stored.is_empty(), self.verdict() == "current");
+        let mut out = format!(
+            "STAMP {} - {}: {} | present={};;;0;1 current={};;;0;1\n",
+            self.exit().nagios(),
+            self.verdict(),
+            self.decision.sentence(),
+            u8::from(present),
+            u8::from(current),
+        );
+        let expected = self.expected.stamp.as_ref().map(metactl::stamp::Stamp::text).unwrap_or_default();
+        for (name, text) in [("stored", self.stored.text().as_ref()), ("expected", expected.as_str())] {
+            out.push_str(&format!("{name} {}\n", for_nagios(or_dash(text))));
+        }
+        for change in self.changed.iter().flat_map(|(_, changes)| changes) {
+            out.push_str(&format!("changed {}\n", for_nagios(&change.key)));
+        }
+        out
+    }
+
     fn metrics(&self) -> Metrics {
         let mut metrics = Metrics::default();
         let flag = |on: bool| if on { 1.0 } else { 0.0 };
@@ -264,9 +285,7 @@ fn show(args: &ShowArgs, global: &Global, ui: Ui, cancel: &Cancel) -> Result<Exi
     ui.result(&match global.format {
         Format::Table => shown.table(ui),
         Format::Json => ui::json(&shown.json()),
-        Format::Nagios => {
-            format!("STAMP {} - {}: {}\n", shown.exit().nagios(), shown.verdict(), shown.decision.sentence())
-        }
+        Format::Nagios => shown.nagios(),
         Format::Prometheus => metrics.text().to_owned(),
     });
     let checked = args.check || global.format == Format::Nagios;

@@ -43,7 +43,7 @@ pub struct VerifyArgs {
     #[arg(long, conflicts_with = "sample")]
     pub full: bool,
 
-    /// Rows of the table [default: all]
+    /// Show so many findings, the gravest [default: all; with nagios 20]
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -3,30 +3,25 @@
 //! zot never opens it. It serves registries and pipelines without zot and shadow copies to compare with. Reading opens
 //! the file shared, so that several readers can look at once; writing opens it exclusively.
 
+mod sums;
+
 use super::create::create_whole;
 use super::{
     Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken,
     image_needs_write,
 };
 use crate::cancel::Cancel;
-use crate::checksum::checksum;
 use crate::oci::time::Time;
 use crate::records::{RepoChange, RepoState, decode_last_updated};
-use redb::{ReadOnlyTable, ReadableTable as _, Table, TableDefinition};
+use redb::{ReadOnlyTable, ReadableTable as _, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-type Records = TableDefinition<'static, &'static str, &'static [u8]>;
+use sums::{BLOBS, IMAGES, Kept, LAST_UPDATED, OpenKept, REPOS, Records};
 
 const VERSION: Records = TableDefinition::new("Version");
-const IMAGES: Records = TableDefinition::new("ImageMeta");
-const REPOS: Records = TableDefinition::new("RepoMeta");
-const BLOBS: Records = TableDefinition::new("RepoBlobsMeta");
-const LAST_UPDATED: Records = TableDefinition::new("RepoLastUpdated");
 const USERS: Records = TableDefinition::new("UserData");
 const API_KEYS: Records = TableDefinition::new("UserAPIKeys");
-const ALL: [Records; 7] = [VERSION, IMAGES, REPOS, BLOBS, LAST_UPDATED, USERS, API_KEYS];
 
 /// Key of the schema version.
 const DB_VERSION: &str = "DBVersion";
@@ -61,18 +56,23 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
 }
 
 impl<D: redb::ReadableDatabase> RedbMetaDb<D> {
+    /// Run one read transaction.
+    fn look<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, MetaDbError> {
+        let run = || get(&self.db.begin_read()?);
+        guarded(&self.path, || run().map_err(|error| failure("read", &self.path, error)))
+    }
+
     /// Read from one table; a table that does not exist is empty.
     fn read<T: Default>(
         &self,
         table: Records,
         get: impl FnOnce(ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
     ) -> Result<T, MetaDbError> {
-        let run = || match self.db.begin_read()?.open_table(table) {
+        self.look(|transaction| match transaction.open_table(table) {
             Ok(table) => get(table),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(T::default()),
             Err(error) => Err(error.into()),
-        };
-        guarded(&self.path, || run().map_err(|error| failure("read", &self.path, error)))
+        })
     }
 
     fn value(&self, table: Records, key: &str) -> Result<Option<Vec<u8>>, MetaDbError> {
@@ -82,9 +82,21 @@ impl<D: redb::ReadableDatabase> RedbMetaDb<D> {
 
 impl RedbMetaDb<redb::Database> {
     fn is_blank(&self) -> Result<bool, MetaDbError> {
-        use redb::ReadableDatabase as _;
-        let run = || Ok(self.db.begin_read()?.list_tables()?.next().is_none());
-        guarded(&self.path, || run().map_err(|error| failure("read", &self.path, error)))
+        self.look(|transaction| Ok(transaction.list_tables()?.next().is_none()))
+    }
+
+    /// Make the tables of checksums that are not there or not whole, which takes reading all records once.
+    fn complete(&self) -> Result<(), MetaDbError> {
+        let incomplete = self.look(|transaction| {
+            let kept = sums::ALL.into_iter().map(|kept| Ok((kept, kept.is_complete(transaction)?)));
+            kept.collect::<Result<Vec<(Kept, bool)>, redb::Error>>()
+        })?;
+        let incomplete: Vec<Kept> =
+            incomplete.into_iter().filter(|(_, complete)| !complete).map(|(kept, _)| kept).collect();
+        if incomplete.is_empty() {
+            return Ok(());
+        }
+        self.update(|transaction| incomplete.iter().try_for_each(|kept| kept.complete(transaction)))
     }
 
     /// Run one durable write transaction.
@@ -139,6 +151,7 @@ impl RedbWriter {
             initialise(&db)?;
         }
         super::check_version(&db, &path.display().to_string())?;
+        db.complete()?;
         Ok(Self(db))
     }
 }
@@ -151,9 +164,11 @@ fn builder() -> redb::Builder {
 
 fn initialise(db: &RedbMetaDb<redb::Database>) -> Result<(), MetaDbError> {
     db.update(|transaction| {
-        for table in ALL {
-            transaction.open_table(table)?;
+        for kept in sums::ALL {
+            kept.open(transaction)?;
         }
+        transaction.open_table(USERS)?;
+        transaction.open_table(API_KEYS)?;
         transaction.open_table(VERSION)?.insert(DB_VERSION, SCHEMA.as_bytes())?;
         Ok(())
     })
@@ -169,13 +184,13 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
     }
 
     fn repo_names(&self) -> Result<Vec<String>, MetaDbError> {
-        self.read(REPOS, |table| {
+        self.read(REPOS.records, |table| {
             table.iter()?.map(|entry| Ok(entry?.0.value().to_owned())).collect::<Result<Vec<_>, redb::Error>>()
         })
     }
 
     fn last_updated(&self) -> Result<BTreeMap<String, Time>, MetaDbError> {
-        self.read(LAST_UPDATED, |table| {
+        self.read(LAST_UPDATED.records, |table| {
             table
                 .iter()?
                 .map(|entry| {
@@ -188,14 +203,14 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
 
     fn repo(&self, name: &str) -> Result<RepoState, MetaDbError> {
         Ok(RepoState {
-            meta: self.value(REPOS, name)?,
-            blobs: self.value(BLOBS, name)?,
-            last_updated: self.value(LAST_UPDATED, name)?,
+            meta: self.value(REPOS.records, name)?,
+            blobs: self.value(BLOBS.records, name)?,
+            last_updated: self.value(LAST_UPDATED.records, name)?,
         })
     }
 
     fn images(&self, digests: &[&str]) -> Result<Vec<Option<Vec<u8>>>, MetaDbError> {
-        let mut out: Vec<Option<Vec<u8>>> = self.read(IMAGES, |table| {
+        let mut out: Vec<Option<Vec<u8>>> = self.read(IMAGES.records, |table| {
             digests
                 .iter()
                 .map(|digest| Ok(table.get(*digest)?.map(|found| found.value().to_vec())))
@@ -206,12 +221,7 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
     }
 
     fn image_digests(&self, visit: &mut dyn FnMut(&str)) -> Result<(), MetaDbError> {
-        self.read(IMAGES, |table| {
-            for entry in table.iter()? {
-                visit(entry?.0.value());
-            }
-            Ok(())
-        })
+        self.look(|transaction| IMAGES.each(transaction, |digest, _| visit(digest)))
     }
 
     fn generation(&self) -> Result<Option<String>, MetaDbError> {
@@ -220,21 +230,14 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
     }
 
     fn checksums(&self, kind: Kind, short: ShortKey, _jobs: usize) -> Result<Option<Checksums>, MetaDbError> {
-        let table = match kind {
+        let kept = match kind {
             Kind::ImageMeta => IMAGES,
             Kind::RepoMeta => REPOS,
             Kind::RepoBlobs => BLOBS,
             Kind::RepoLastUpdated => LAST_UPDATED,
         };
-        let sums = self.read(table, |table| {
-            table
-                .iter()?
-                .map(|entry| {
-                    let (key, record) = entry?;
-                    Ok((short(key.value()), checksum(record.value())))
-                })
-                .collect::<Result<Checksums, redb::Error>>()
-        })?;
+        let mut sums = Checksums::new();
+        self.look(|transaction| kept.each(transaction, |key, sum| sums.push((short(key), sum))))?;
         Ok(Some(sums))
     }
 
@@ -277,10 +280,10 @@ impl MetaDbWriter for RedbWriter {
     fn write(&mut self, work: &[&dyn RepoWork]) -> Result<Vec<Outcome>, MetaDbError> {
         self.0.update(|transaction| {
             let mut tables = Tables {
-                images: transaction.open_table(IMAGES)?,
-                repos: transaction.open_table(REPOS)?,
-                blobs: transaction.open_table(BLOBS)?,
-                last_updated: transaction.open_table(LAST_UPDATED)?,
+                images: IMAGES.open(transaction)?,
+                repos: REPOS.open(transaction)?,
+                blobs: BLOBS.open(transaction)?,
+                last_updated: LAST_UPDATED.open(transaction)?,
             };
             work.iter().for_each(|work| work.prepare());
             work.iter().map(|work| tables.apply(*work)).collect()
@@ -289,28 +292,23 @@ impl MetaDbWriter for RedbWriter {
 
     fn delete_images(&mut self, digests: &[String]) -> Result<(), MetaDbError> {
         self.0.update(|transaction| {
-            let mut table = transaction.open_table(IMAGES)?;
-            for digest in digests {
-                table.remove(digest.as_str())?;
-            }
-            Ok(())
+            let mut images = IMAGES.open(transaction)?;
+            digests.iter().try_for_each(|digest| images.remove(digest))
         })
     }
 }
 
-type Open<'t> = Table<'t, &'static str, &'static [u8]>;
-
 struct Tables<'t> {
-    images: Open<'t>,
-    repos: Open<'t>,
-    blobs: Open<'t>,
-    last_updated: Open<'t>,
+    images: OpenKept<'t>,
+    repos: OpenKept<'t>,
+    blobs: OpenKept<'t>,
+    last_updated: OpenKept<'t>,
 }
 
 impl Tables<'_> {
     fn apply(&mut self, work: &dyn RepoWork) -> Result<Outcome, redb::Error> {
         let repo = work.repo();
-        let get = |table: &Open<'_>| -> Result<Option<Vec<u8>>, redb::Error> {
+        let get = |table: &OpenKept<'_>| -> Result<Option<Vec<u8>>, redb::Error> {
             Ok(table.get(repo)?.map(|found| found.value().to_vec()))
         };
         let prior =

@@ -4,8 +4,9 @@
 //! * The stamps that were written, each with its storage config (redacted), so that `stamp show` can name the keys that
 //!   changed although a fingerprint is only a hash.
 //!
-//! Losing the file loses time, never truth: whatever is wrong with it, the run goes on without. A damaged file is moved
-//! aside; a file of somebody else's is left alone.
+//! Losing the file loses time, never truth: whatever is wrong with it, the run goes on without, and says so. A damaged file
+//! is moved aside, so that the next run starts anew. What another program wrote, or another version of metactl, or what
+//! another run has open is not touched: not a byte of it changes.
 
 mod digests;
 mod history;
@@ -17,11 +18,14 @@ pub use memory::{RepoMemory, images_checksum, records_checksum};
 
 use crate::checksum::Checksum;
 use crate::panics;
-use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Durability, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a state file says of itself under [`FORMAT_KEY`].
+/// What a state file of any version says of itself under [`FORMAT_KEY`], before the version.
+const FORMAT_OF_ALL: &[u8] = b"metactl state ";
+/// What one of this version says.
 const FORMAT: &[u8] = b"metactl state 1";
 const FORMAT_KEY: &str = "format";
 const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("about");
@@ -51,9 +55,15 @@ pub enum StateError {
         /// Where it is now.
         moved_to: String,
     },
-    /// It is not a state file, or one of another version.
-    #[error("{path} is not a state file of this version; it is left alone")]
+    /// It is not a state file.
+    #[error("{path} is not a state file; it is left alone")]
     Foreign {
+        /// The file.
+        path: String,
+    },
+    /// It is one that another version of metactl wrote.
+    #[error("state file {path} is of another version of metactl; it is left alone")]
+    OtherVersion {
         /// The file.
         path: String,
     },
@@ -79,6 +89,8 @@ pub struct State {
     db: redb::Database,
     path: PathBuf,
     registry: Vec<u8>,
+    /// Damage was met, and told.
+    damaged: AtomicBool,
 }
 
 /// The usual place, as the environment has it: `$XDG_STATE_HOME`, for root `/var/lib`, else `~/.local/state`. `None`
@@ -106,29 +118,19 @@ impl State {
         if absent && let Some(parent) = path.parent() {
             create_directory(parent).map_err(|error| failure(path, error.into()))?;
         }
-        if !absent && !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
-            return Err(StateError::Foreign { path: path.display().to_string() });
+        if !absent {
+            check_unopened(path)?;
         }
-        let opened = panics::caught(|| if absent { create(path) } else { builder().open(path) });
-        let db = match opened.unwrap_or_else(|said| Err(redb::StorageError::Corrupted(said).into())) {
+        let db = match caught(|| if absent { create(path) } else { builder().open(path) }) {
             Ok(db) => db,
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StateError::Locked { path: path.display().to_string() });
-            }
-            Err(error) => return Err(set_aside(path, error.into())),
+            Err(error) => return Err(unopened(path, error)),
         };
-        let state = Self { db, path: path.to_owned(), registry };
+        let state = Self { db, path: path.to_owned(), registry, damaged: AtomicBool::new(false) };
         if absent {
             state.initialise().map_err(|error| failure(path, error))?;
         }
-        match state.format() {
-            Ok(Some(found)) if found == FORMAT => Ok(state),
-            Ok(_) => Err(StateError::Foreign { path: path.display().to_string() }),
-            Err(error) => {
-                drop(state);
-                Err(set_aside(path, error))
-            }
-        }
+        check_format(path, &state.db)?;
+        Ok(state)
     }
 
     fn initialise(&self) -> Result<(), redb::Error> {
@@ -142,17 +144,9 @@ impl State {
         Ok(())
     }
 
-    fn format(&self) -> Result<Option<Vec<u8>>, redb::Error> {
-        self.read(|transaction| match transaction.open_table(ABOUT) {
-            Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|found| found.value().to_vec())),
-            Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-    }
-
     /// Run one read transaction.
     fn read<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-        unless_damaged(|| get(&self.db.begin_read()?))
+        read(&self.db, get)
     }
 
     /// What is remembered of a repo. What cannot be read or decoded counts as nothing.
@@ -170,8 +164,11 @@ impl State {
     }
 
     /// Run one write transaction. Durable only when the file is closed: a run that breaks off loses what it learned, and
-    /// nothing else.
+    /// nothing else. Damage is told once: after that there is nothing to write to.
     fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StateError> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let run = || {
             let mut transaction = self.db.begin_write()?;
             transaction.set_durability(Durability::None)?;
@@ -179,7 +176,11 @@ impl State {
             transaction.commit()?;
             Ok(())
         };
-        unless_damaged(run).map_err(|error| failure(&self.path, error))
+        unless_damaged(run).map_err(|error| {
+            let error = set_aside(&self.path, error);
+            self.damaged.store(matches!(error, StateError::Damaged { .. }), Ordering::Relaxed);
+            error
+        })
     }
 
     /// Remember, or forget, what is known of repos.
@@ -307,6 +308,59 @@ fn unless_damaged<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T,
     panics::caught(work).unwrap_or_else(|said| Err(redb::Error::Corrupted(said)))
 }
 
+fn read<T>(
+    db: &impl redb::ReadableDatabase,
+    get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+) -> Result<T, redb::Error> {
+    unless_damaged(|| get(&db.begin_read()?))
+}
+
+/// As [`unless_damaged`], for opening.
+fn caught<T>(work: impl FnOnce() -> Result<T, redb::DatabaseError>) -> Result<T, redb::DatabaseError> {
+    panics::caught(work).unwrap_or_else(|said| Err(redb::StorageError::Corrupted(said).into()))
+}
+
+/// Whether an existing file is a state file of this version, found out without changing a byte of it: opening it for
+/// writing would.
+fn check_unopened(path: &Path) -> Result<(), StateError> {
+    if !looks_like_redb(path).map_err(|error| failure(path, error.into()))? {
+        return Err(StateError::Foreign { path: path.display().to_string() });
+    }
+    match caught(|| builder().open_read_only(path)) {
+        Ok(db) => check_format(path, &db),
+        // A run was killed: what the file is can be seen only after the repair.
+        Err(redb::DatabaseError::RepairAborted) => Ok(()),
+        Err(error) => Err(unopened(path, error)),
+    }
+}
+
+/// Whether an open file is a state file of this version.
+fn check_format(path: &Path, db: &impl redb::ReadableDatabase) -> Result<(), StateError> {
+    let format = read(db, |transaction| match transaction.open_table(ABOUT) {
+        Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|found| found.value().to_vec())),
+        Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    });
+    match format {
+        Ok(Some(found)) if found == FORMAT => Ok(()),
+        Ok(Some(found)) if found.starts_with(FORMAT_OF_ALL) => {
+            Err(StateError::OtherVersion { path: path.display().to_string() })
+        }
+        Ok(_) => Err(StateError::Foreign { path: path.display().to_string() }),
+        Err(error) => Err(set_aside(path, error)),
+    }
+}
+
+/// Why a file cannot be opened.
+fn unopened(path: &Path, error: redb::DatabaseError) -> StateError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StateError::Locked { path: path.display().to_string() },
+        // A redb of long ago, with which metactl never wrote.
+        redb::DatabaseError::UpgradeRequired(_) => StateError::Foreign { path: path.display().to_string() },
+        error => set_aside(path, error.into()),
+    }
+}
+
 /// A directory like others of its kind: for its owner alone.
 fn create_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -332,27 +386,32 @@ fn builder() -> redb::Builder {
 /// Whether the file begins as redb files do: anything else was never ours to move.
 fn looks_like_redb(path: &Path) -> std::io::Result<bool> {
     use std::io::Read as _;
+    const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
     let mut start = Vec::new();
-    std::fs::File::open(path)?.take(4).read_to_end(&mut start)?;
-    Ok(start == b"redb")
+    // Reading from a pipe would wait for ever.
+    if std::fs::metadata(path)?.is_file() {
+        std::fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    }
+    Ok(start == MAGIC)
 }
 
+/// A damaged file makes room for a new one; whatever else is wrong is not the file's fault.
 fn set_aside(path: &Path, error: redb::Error) -> StateError {
-    if let redb::Error::Io(source) = &error
-        && source.kind() != std::io::ErrorKind::InvalidData
-        && source.kind() != std::io::ErrorKind::UnexpectedEof
-    {
-        return failure(path, error);
-    }
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let damaged = match &error {
+        redb::Error::Corrupted(_) => true,
+        redb::Error::Io(source) => matches!(source.kind(), InvalidData | UnexpectedEof),
+        _ => false,
+    };
     let mut moved_to = path.as_os_str().to_owned();
     moved_to.push(".damaged");
-    match std::fs::rename(path, &moved_to) {
-        Ok(()) => StateError::Damaged {
-            path: path.display().to_string(),
-            detail: error.to_string(),
-            moved_to: Path::new(&moved_to).display().to_string(),
-        },
-        Err(_) => failure(path, error),
+    if !damaged || std::fs::rename(path, &moved_to).is_err() {
+        return failure(path, error);
+    }
+    StateError::Damaged {
+        path: path.display().to_string(),
+        detail: error.to_string(),
+        moved_to: Path::new(&moved_to).display().to_string(),
     }
 }
 

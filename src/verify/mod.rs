@@ -399,7 +399,7 @@ impl Verify<'_> {
 
 fn note(report: &mut Report, outcome: Result<(), StateError>) {
     if let Err(error) = outcome {
-        report.state_problem = Some(crate::error::chain(&error));
+        report.state_problem.get_or_insert_with(|| crate::error::chain(&error));
     }
 }
 

@@ -261,11 +261,13 @@ impl Client {
         }
     }
 
-    async fn list(&self) -> Objects {
+    /// All objects, or those below a directory.
+    async fn list(&self, below: Option<&str>) -> Objects {
         let mut found = Objects::new();
         match self {
             Self::Store(store) => {
-                let (mut pending, mut objects) = (vec![None], Vec::new());
+                let below = below.map(|below| object_store::path::Path::parse(below).unwrap());
+                let (mut pending, mut objects) = (vec![below], Vec::new());
                 while let Some(prefix) = pending.pop() {
                     let listing = store.list_with_delimiter(prefix.as_ref()).await.unwrap();
                     pending.extend(listing.common_prefixes.into_iter().map(Some));
@@ -277,9 +279,11 @@ impl Client {
                 }));
             }
             Self::Gcs { http, at, objects } => {
+                let below = below.map(|below| format!("{below}/")).unwrap_or_default();
                 let mut page = Some(String::new());
                 while let Some(token) = page {
-                    let reply = http.get(format!("{at}{objects}?prefix=&pageToken={token}")).send().await.unwrap();
+                    let url = format!("{at}{objects}?prefix={below}&pageToken={token}");
+                    let reply = http.get(url).send().await.unwrap();
                     let reply = reply.error_for_status().unwrap().bytes().await.unwrap();
                     let reply: Value = serde_json::from_slice(&reply).unwrap();
                     for item in reply["items"].as_array().into_iter().flatten() {
@@ -305,6 +309,11 @@ pub struct Bucket<'a> {
 }
 
 impl Bucket<'_> {
+    /// Where the server listens.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// The `storageDriver` of a config; requests go to `port`: the server's own, or a proxy's before it. For GCS zot
     /// takes the address from the environment: [`Bucket::environment`].
     pub fn storage_driver(&self, port: u16) -> Value {
@@ -440,14 +449,20 @@ impl Bucket<'_> {
     /// The same, asked for at this port.
     pub fn objects_through(&self, port: u16) -> Objects {
         let client = self.client(port);
-        self.server.runtime.block_on(client.list())
+        self.server.runtime.block_on(client.list(None))
+    }
+
+    /// The same of this store alone, where the bucket has others.
+    pub fn own_objects(&self) -> Objects {
+        let client = self.client(self.server.port);
+        self.server.runtime.block_on(client.list(Some(self.key("").trim_end_matches('/'))))
     }
 
     /// Give every local file the time of its object, so that a walk of either records the same; a blob that is a
     /// placeholder in the bucket gets the time of the copy that has the content. Waits until all these seconds are over:
     /// what is walked in the second of its change is due again.
     pub fn date_like_objects(&self, root: &Path, recorded: &Recorded) {
-        let objects = self.objects();
+        let objects = self.own_objects();
         let last = objects.values().map(|(_, seconds)| *seconds).max().unwrap_or_default();
         let over = SystemTime::UNIX_EPOCH + Duration::from_secs(last + 1);
         eventually("the second of the last change is over", || SystemTime::now() > over);
@@ -465,7 +480,7 @@ impl Bucket<'_> {
 }
 
 /// All files below `root` by their relative names.
-fn files(root: &Path) -> BTreeMap<String, PathBuf> {
+pub fn files(root: &Path) -> BTreeMap<String, PathBuf> {
     let mut out = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {

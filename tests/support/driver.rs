@@ -1,9 +1,10 @@
 //! metaDBs raw: every bucket and table with its bytes, read and written without the driver under test.
 
 use metactl::cancel::Cancel;
+use metactl::checksum::checksum;
 use metactl::metadb::Place;
 use metactl::metadb::bolt::{self, BoltError, CheckReport, Database, Tx};
-use redb::{ReadableTable as _, TableDefinition, TableHandle as _};
+use redb::{TableDefinition, TableHandle as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -156,7 +157,7 @@ impl Driver<'_> {
 }
 
 /// The prefix of the keys of a store: its temporary directory's name, which is unique.
-fn prefix(tag: &str, root: &Path) -> String {
+pub fn prefix(tag: &str, root: &Path) -> String {
     let directory = root.parent().unwrap().file_name().unwrap().to_str().unwrap();
     format!("{tag}{}", directory.trim_start_matches('.'))
 }
@@ -208,28 +209,74 @@ fn restore_bolt(path: &Path, content: &Raw) {
     Writer::open(path, &options).unwrap().commit(&batch).unwrap();
 }
 
-/// Everything in a redb database.
+/// What the names of tables of checksums end in, which are not zot's.
+const SUMS: &str = "Sums";
+/// The tables that have one.
+const SUMMED: [&str; 4] = ["ImageMeta", "RepoMeta", "RepoBlobsMeta", "RepoLastUpdated"];
+
+/// Everything in a redb database. Where it has checksums of records they must be right.
 pub fn dump_redb(db: &impl redb::ReadableDatabase) -> Raw {
     let transaction = db.begin_read().unwrap();
-    let tables = transaction.list_tables().unwrap().map(|table| {
+    let (mut raw, mut sums) = (Raw::default(), BTreeMap::new());
+    for table in transaction.list_tables().unwrap() {
         let name = table.name().to_owned();
-        let table = transaction.open_table(TableDefinition::<&str, &[u8]>::new(&name)).unwrap();
-        let records = table.iter().unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (key.value().as_bytes().to_vec(), value.value().to_vec())
-        });
-        (name.clone(), records.collect())
-    });
-    Raw(tables.collect())
+        match name.strip_suffix(SUMS) {
+            Some(of) => {
+                let table = transaction.open_table(TableDefinition::<&str, u128>::new(&name)).unwrap();
+                sums.insert(of.to_owned(), collected(&table, |sum| sum));
+            }
+            None => {
+                let table = transaction.open_table(TableDefinition::<&str, &[u8]>::new(&name)).unwrap();
+                raw.0.insert(name, collected(&table, <[u8]>::to_vec));
+            }
+        }
+    }
+    for (name, sums) in sums {
+        let records = &raw.0[&name];
+        let right: BTreeMap<_, _> = records.iter().map(|(key, record)| (key.clone(), checksum(record))).collect();
+        assert!(sums == right, "checksums of {name}");
+    }
+    raw
 }
 
-/// Put `content` into an empty redb database.
+fn collected<V: redb::Value + 'static, T>(
+    table: &impl redb::ReadableTable<&'static str, V>,
+    own: impl Fn(V::SelfType<'_>) -> T,
+) -> BTreeMap<Vec<u8>, T> {
+    let entries = table.iter().unwrap().map(|entry| entry.unwrap());
+    entries.map(|(key, value)| (key.value().as_bytes().to_vec(), own(value.value()))).collect()
+}
+
+/// Put `content` into an empty redb database, as metactl would.
 pub fn restore_redb(db: &redb::Database, content: &Raw) {
     let transaction = db.begin_write().unwrap();
     for (name, records) in &content.0 {
         let mut table = transaction.open_table(TableDefinition::<&str, &[u8]>::new(name)).unwrap();
+        let sums = format!("{name}{SUMS}");
+        let mut sums = SUMMED
+            .contains(&name.as_str())
+            .then(|| transaction.open_table(TableDefinition::<&str, u128>::new(&sums)).unwrap());
         for (key, value) in records {
-            table.insert(std::str::from_utf8(key).unwrap(), value.as_slice()).unwrap();
+            let key = std::str::from_utf8(key).unwrap();
+            table.insert(key, value.as_slice()).unwrap();
+            if let Some(sums) = &mut sums {
+                sums.insert(key, checksum(value)).unwrap();
+            }
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+/// Make a redb file one of those that metactl wrote before it kept checksums; with `keep`, of that table some are there.
+pub fn drop_sums(path: &Path, keep: Option<&str>) {
+    let transaction = redb::Database::open(path).unwrap().begin_write().unwrap();
+    for name in SUMMED {
+        let name_of_sums = format!("{name}{SUMS}");
+        let sums = TableDefinition::<&str, u128>::new(&name_of_sums);
+        if keep == Some(name) {
+            transaction.open_table(sums).unwrap().pop_first().unwrap();
+        } else {
+            assert!(transaction.delete_table(sums).unwrap());
         }
     }
     transaction.commit().unwrap();

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buckets;
 mod encode;
 mod faults;
 mod live;
@@ -12,7 +13,9 @@ mod planted;
 mod plants;
 mod readonly;
 mod recorded;
+mod remote;
 mod run;
 mod runtime;
 mod state;
+mod state_file;
 mod world;

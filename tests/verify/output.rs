@@ -48,6 +48,69 @@ fn json_has_the_promised_shape() {
     assert_eq!(find("repo-hidden")["repair"], "metactl walk --force --repo alpine");
 }
 
+/// Performance data by the guidelines for Nagios plugins: `label=value[unit];[warn];[crit];[min];[max]`. Labels and values.
+fn performance(status: &str) -> Vec<(String, String)> {
+    let (message, data) = status.split_once(" | ").unwrap();
+    assert!(!message.contains('|') && !data.contains('|'), "{status}");
+    let number = |text: &str| text.parse::<f64>().is_ok_and(|number| number.is_finite() && !text.contains(['e', '+']));
+    let one = |item: &str| {
+        let (label, rest) = item.split_once('=').unwrap();
+        assert!(!label.is_empty() && label.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{item}");
+        let fields: Vec<&str> = rest.split(';').collect();
+        let value = fields[0].trim_end_matches(['s', '%', 'B']);
+        assert!(fields.len() <= 5 && number(value) && fields[0].len() - value.len() <= 1, "{item}");
+        assert!(fields[1..].iter().all(|field| field.is_empty() || number(field)), "{item}");
+        (label.to_owned(), value.to_owned())
+    };
+    let items: Vec<(String, String)> = data.split(' ').map(one).collect();
+    let labels: BTreeSet<&str> = items.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels.len(), items.len(), "{data}");
+    items
+}
+
+#[test]
+fn nagios_gets_the_state_of_the_stamp() {
+    let world = World::new(Driver::Bolt);
+    let show = |code, arguments: &[&str]| {
+        let output = world.metactl(&[&["stamp", "show", "--format", "nagios"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (status, details) = text.split_once('\n').unwrap();
+        // The stamp itself has a bar.
+        assert!(!details.contains('|') && details.contains("v2.1.20+v2.1.20-0-g3b5796d¦"), "{details}");
+        (status.to_owned(), performance(status))
+    };
+    let data = |present: &str, current: &str| {
+        vec![("present".to_owned(), present.to_owned()), ("current".to_owned(), current.to_owned())]
+    };
+    let (status, performance) = show(0, &[]);
+    assert!(status.starts_with("STAMP OK - current: ") && performance == data("1", "1"), "{status}");
+    world.edit(|raw| raw.put("Version", "FastRestartStamp", b"a|b|\x1b[2J"));
+    let (status, performance) = show(1, &[]);
+    assert!(status.starts_with("STAMP WARNING - stale: ") && performance == data("1", "0"), "{status}");
+    world.remove("Version", "FastRestartStamp");
+    let (status, performance) = show(1, &[]);
+    assert!(status.starts_with("STAMP WARNING - absent: ") && performance == data("0", "0"), "{status}");
+    // What fails has a status line as well.
+    let output = world.metactl(&["--metadb", "bolt:no|where", "verify", "--format", "nagios"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "METACTL UNKNOWN - no metaDB at no¦where\n");
+}
+
+#[test]
+fn a_pattern_without_any_repo_is_no_success() {
+    let world = spoiled();
+    let verify = |pattern: &str| world.metactl(&["verify", "--format", "json", "--repo", pattern]);
+    let output = verify("alpin");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no-repo"), "{output:?}");
+    // One that is in the metaDB alone is there.
+    assert_eq!(verify("team/*").status.code(), Some(2));
+    let world = World::new(Driver::Bolt);
+    std::fs::create_dir(world.root().join("_blobstore")).unwrap();
+    assert_eq!(world.metactl(&["verify", "--repo", "alpin"]).status.code(), Some(2), "what is unknown may have it");
+}
+
 #[test]
 fn nagios_gets_one_status_line_with_performance_data() {
     let world = spoiled();
@@ -57,6 +120,7 @@ fn nagios_gets_one_status_line_with_performance_data() {
     let (message, data) = status.split_once(" | ").unwrap();
     assert_eq!(message, "VERIFY CRITICAL - 2 critical, 3 warning, 1 info in 2 repos");
     assert!(data.starts_with("critical=2;;0;0 warning=3;0;;0 info=1;;;0 repos=2;;;0 unchanged=0;;;0 time="), "{data}");
+    performance(status);
     assert!(!details.contains('|'), "{details}");
     assert_eq!(details.lines().count(), 6);
     assert!(details.starts_with("critical "), "the gravest come first: {details}");

@@ -19,7 +19,8 @@ fn ids(report: &Report) -> Vec<&'static str> {
     ids
 }
 
-fn code(report: &Report) -> i32 {
+/// The exit code that a report is told with.
+pub fn code(report: &Report) -> i32 {
     match report.worst() {
         None | Some(Severity::Info) => 0,
         Some(Severity::Warning) => 1,
@@ -60,7 +61,8 @@ fn repair(world: &World<'_>, plant: &Plant, before: &Raw) -> Vec<String> {
             problems.push(format!("{command}: {output:?}"));
         }
     }
-    for depth in DEPTHS {
+    // Each look at a bucket costs a second of processor time; the deepest finds all that the others do.
+    for depth in DEPTHS.into_iter().filter(|depth| world.remote.is_none() || *depth == Depth::Deep) {
         // Images of a deleted tag stay, as in zot; and no walk can tell the stars of a repo whose records were lost.
         let stays = |id: &str| match id {
             "orphan-image" => !plant.deep.contains(&id),
@@ -107,11 +109,16 @@ fn repair(world: &World<'_>, plant: &Plant, before: &Raw) -> Vec<String> {
     problems
 }
 
-fn try_plant(plant: &Plant, driver: Driver<'_>) -> Vec<String> {
-    let mut world = World::new(driver);
+/// Plant it in a healthy registry, look at each depth, repair it.
+pub fn try_plant(plant: &Plant, mut world: World<'_>) -> Vec<String> {
+    let driver = world.driver;
     (plant.spoil)(&mut world);
     world.write_config();
+    if let Some(remote) = &world.remote {
+        remote.update(&world);
+    }
     let before = world.raw();
+    let stored = world.stored();
     let mut problems = Vec::new();
     for (depth, wanted) in DEPTHS.into_iter().zip([&plant.quick, &plant.default, &plant.deep]) {
         let report = world.verify(depth);
@@ -124,10 +131,11 @@ fn try_plant(plant: &Plant, driver: Driver<'_>) -> Vec<String> {
             ));
         }
     }
-    // The same through the binary: at the depth that promises most, and as it is mostly run.
+    // The same through the binary: at the depth that promises most, and as it is mostly run. What is in a bucket has been
+    // through it already.
     let promising = if plant.quick.is_empty() { ("--deep", Depth::Deep) } else { ("--quick", Depth::Quick) };
     let usual = (!plant.default.is_empty()).then_some(("--jobs=2", Depth::Records));
-    for (flag, depth) in [promising].into_iter().chain(usual) {
+    for (flag, depth) in [promising].into_iter().chain(usual).filter(|_| world.remote.is_none()) {
         let report = world.verify(depth);
         let output = world.metactl(&["verify", flag, "--format", "json"]);
         let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -141,8 +149,14 @@ fn try_plant(plant: &Plant, driver: Driver<'_>) -> Vec<String> {
     if world.raw() != before {
         problems.push("verify changed the metaDB".into());
     }
+    if world.stored() != stored {
+        problems.push("verify changed the store".into());
+    }
     if plant.repairable {
         problems.extend(repair(&world, plant, &before));
+        if world.stored() != stored {
+            problems.push("the repair changed the store".into());
+        }
     } else {
         problems.extend(world.verify(Depth::Deep).findings.iter().filter_map(|found| {
             // A stamp over what no walk can repair goes away by a walk, which is what this one is about.
@@ -163,13 +177,18 @@ fn every_plant(drivers: &[Driver<'_>]) {
         .flat_map(|plant| drivers.iter().map(move |driver| (plant, *driver)))
         .filter(|(plant, driver)| plant.applies(*driver))
         .collect();
+    all_pass(&work, |(plant, driver)| try_plant(plant, World::new(*driver)));
+}
+
+/// Try each of them, several at a time.
+pub fn all_pass<T: Sync>(work: &[T], attempt: impl Fn(&T) -> Vec<String> + Sync) {
     let (next, problems) = (Mutex::new(work.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
                 loop {
-                    let Some((plant, driver)) = next.lock().unwrap().next() else { return };
-                    let found = try_plant(plant, *driver);
+                    let Some(one) = next.lock().unwrap().next() else { return };
+                    let found = attempt(one);
                     problems.lock().unwrap().extend(found);
                 }
             });

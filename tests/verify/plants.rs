@@ -122,7 +122,7 @@ fn manifest(record: &mut proto::ImageMeta) -> &mut proto::Manifest {
 }
 
 /// Overwrite a blob and keep its time.
-fn corrupt(world: &World, digest: &str, change: impl FnOnce(String) -> String) {
+pub fn corrupt(world: &World, digest: &str, change: impl FnOnce(String) -> String) {
     let path = world.blob(digest);
     let mtime = std::fs::metadata(&path).unwrap().modified().unwrap();
     let text = change(std::fs::read_to_string(&path).unwrap());
@@ -219,10 +219,11 @@ fn tags() -> Vec<Plant> {
         })
         .due(),
         records("push times lost", &["push-time-cluster"], |w| {
-            let now = now();
+            // In a bucket blobs are of this moment.
+            let later = now() + 3600;
             w.meta("alpine", |m| {
                 for (at, known) in (0..).zip(m.statistics.values_mut()) {
-                    known.push_timestamp = Some(proto::Timestamp { seconds: now - at % 3, nanos: 5 });
+                    known.push_timestamp = Some(proto::Timestamp { seconds: later - at % 3, nanos: 5 });
                 }
             });
         })
@@ -572,8 +573,10 @@ fn storage() -> Vec<Plant> {
         always("records from the future", &["clock-skew"], |w| {
             w.edit(|raw| raw.put("RepoLastUpdated", "alpine", &at(now() + 3600)));
         }),
-        always("another layout", &["layout-unknown"], |w| std::fs::create_dir(w.root().join("_blobstore")).unwrap())
-            .stays(),
+        always("another layout", &["layout-unknown"], |w| {
+            write_at(&w.root().join("_blobstore/index.json"), b"{}", 1_704_067_200_000_000_000);
+        })
+        .stays(),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! Nothing is written: not a byte, not a time, and no permission to write is needed.
 
 use super::run::{DEPTHS, Options, verify_stores};
-use super::support::driver::Driver;
+use super::support::driver::{Driver, prefix};
+use super::support::dynamodb::Server;
+use super::support::proxy::{Fate, Proxy, Reply};
 use super::support::setups;
 use super::support::store::{Repo, sha256};
 use super::world::{World, descriptor, image};
@@ -14,7 +16,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 /// Path → content hash, size, modification and change time of everything below `root`.
-fn everything(root: &Path) -> BTreeMap<PathBuf, (String, u64, i64, i64, i64)> {
+pub fn everything(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut out = BTreeMap::new();
     let mut queue = vec![root.to_owned()];
     while let Some(path) = queue.pop() {
@@ -23,7 +25,8 @@ fn everything(root: &Path) -> BTreeMap<PathBuf, (String, u64, i64, i64, i64)> {
         if stat.is_dir() {
             queue.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
-        out.insert(path, (hash, stat.size(), stat.mtime(), stat.mtime_nsec(), stat.ctime_nsec()));
+        let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
+        out.insert(path, format!("{} {hash} {times:?}", stat.size()));
     }
     out
 }
@@ -46,28 +49,38 @@ fn storage_and_metadb_stay_as_they_are_byte_by_byte() {
 
 /// Root may write whatever the modes say; so, as root, a child gives up its rights first. Without root the modes alone
 /// must do.
+pub fn without_rights(world: &World<'_>, arguments: &[&str]) -> std::process::Output {
+    const NOBODY: u32 = 65534;
+    chmod(world.dir.path(), 0o555);
+    // The binary may live where nobody else can go.
+    let binary = world.dir.path().with_extension("metactl");
+    std::fs::copy(env!("CARGO_BIN_EXE_metactl"), &binary).unwrap();
+    let mut command = std::process::Command::new(&binary);
+    command.current_dir(&world.dir).env_clear().args(["--config", "config.json"]).args(arguments);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+        let mut probe = std::process::Command::new("/bin/sh");
+        probe.current_dir(&world.dir).uid(NOBODY).gid(NOBODY).args(["-c", "! test -w . && ! (: > probe)"]);
+        assert!(probe.stderr(std::process::Stdio::null()).status().unwrap().success(), "the child can write");
+    }
+    let output = command.output().unwrap();
+    std::fs::remove_file(&binary).unwrap();
+    chmod(world.dir.path(), 0o755);
+    output
+}
+
+pub fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 #[test]
 fn no_permission_to_write_is_needed() {
-    const NOBODY: u32 = 65534;
     for driver in Driver::BOTH {
         let world = World::new(driver);
-        let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         for path in everything(world.dir.path()).keys() {
             chmod(path, if path.is_dir() { 0o555 } else { 0o444 });
         }
-        // The binary may live where nobody else can go.
-        let binary = world.dir.path().with_extension("metactl");
-        std::fs::copy(env!("CARGO_BIN_EXE_metactl"), &binary).unwrap();
-        let mut command = std::process::Command::new(&binary);
-        command.current_dir(&world.dir).env_clear().args(["--config", "config.json", "--no-state", "verify", "--deep"]);
-        if rustix::process::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-            let mut probe = std::process::Command::new("/bin/sh");
-            probe.current_dir(&world.dir).uid(NOBODY).gid(NOBODY).args(["-c", "! test -w root && ! (: > root/probe)"]);
-            assert!(probe.stderr(std::process::Stdio::null()).status().unwrap().success(), "the child can write");
-        }
-        let output = command.output().unwrap();
-        std::fs::remove_file(&binary).unwrap();
+        let output = without_rights(&world, &["--no-state", "verify", "--deep"]);
         for path in everything(world.dir.path()).keys() {
             chmod(path, if path.is_dir() { 0o755 } else { 0o644 });
         }
@@ -91,6 +104,40 @@ fn rights_to_read_are_enough_in_redis() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
     assert_eq!(world.metactl(&["--metadb", &reader, "walk", "--force"]).status.code(), Some(3));
+    assert_eq!(world.raw(), before);
+}
+
+/// The actions that the README's policy for reading allows.
+#[test]
+fn rights_to_read_are_enough_in_dynamodb() {
+    let server = Server::start();
+    let world = World::new(Driver::DynamoDb(&server));
+    let proxy = Proxy::start(server.port);
+    proxy.rule(|request| {
+        let reads = ["DescribeTable", "GetItem", "BatchGetItem", "Scan"];
+        let allowed = request.operation.as_deref().is_some_and(|operation| reads.contains(&operation));
+        let denied = Reply::new(400, r#"{"__type":"x#AccessDeniedException","message":"no"}"#);
+        (!allowed).then(|| Fate::Reply(denied.with("content-type", "application/x-amz-json-1.0")))
+    });
+    let through = super::support::dynamodb::url(proxy.port, &prefix("", &world.root()));
+    let before = world.raw();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_metactl"));
+        command.current_dir(&world.dir).env_clear().args([
+            "--config",
+            "config.json",
+            "--no-state",
+            "--metadb",
+            &through,
+        ]);
+        command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "aws-Secret");
+        command.args(["--release-tag", "v2.1.20", "--commit", "v2.1.20-0-g3b5796d"]).args(arguments).output().unwrap()
+    };
+    for flag in ["--quick", "-v", "--deep"] {
+        let output = run(&["verify", flag]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(run(&["walk", "--force"]).status.code(), Some(3));
     assert_eq!(world.raw(), before);
 }
 

@@ -1,24 +1,28 @@
-//! The second run costs what changed; a state file that cannot be used costs a warning.
+//! The second run costs what changed.
 
 use super::run::{Options, verify_stores};
-use super::support::driver::Driver;
+use super::support::driver::{Driver, drop_sums};
 use super::support::dynamodb::Server;
 use super::support::setups;
 use super::world::World;
 use metactl::cancel::Cancel;
-use metactl::state::{State, StateError};
+use metactl::checksum::checksum;
+use metactl::metadb::Kind;
+use metactl::state::State;
 use metactl::storage::local::LocalStore;
 use metactl::storage::routing::Stores;
 use metactl::storage::{Blob, ImageStore, IndexStat, StorageError};
 use metactl::verify::{Depth, Report};
+use redb::ReadableDatabase as _;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// A store that counts what is read of each repo.
+/// A store that counts what is read of each repo, and gives some indexes an ETag as object stores do.
 struct Counting {
     store: LocalStore,
     reads: Arc<Mutex<BTreeMap<String, usize>>>,
+    etags: BTreeMap<String, String>,
 }
 
 impl Counting {
@@ -41,7 +45,11 @@ impl ImageStore for Counting {
     }
 
     fn stat_index(&self, repo: &str) -> Result<IndexStat, StorageError> {
-        self.store.stat_index(repo)
+        let stat = self.store.stat_index(repo)?;
+        Ok(match self.etags.get(repo) {
+            Some(etag) => IndexStat { tag: Some(etag.clone()), ..stat },
+            None => stat,
+        })
     }
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
@@ -59,6 +67,7 @@ struct Runs<'d> {
     world: World<'d>,
     state: Option<State>,
     file: PathBuf,
+    etags: BTreeMap<String, String>,
 }
 
 impl<'d> Runs<'d> {
@@ -66,13 +75,17 @@ impl<'d> Runs<'d> {
         let world = World::new(driver);
         let file = world.dir.path().join("deep/er/state.redb");
         let state = Some(State::open(&file, "registry").unwrap());
-        Self { world, state, file }
+        Self { world, state, file, etags: BTreeMap::new() }
     }
 
     /// Verify, and tell which repos were read.
     fn run(&self, depth: Depth, adapt: impl FnOnce(&mut Options<'_>)) -> (Report, Vec<String>) {
         let reads = Arc::new(Mutex::new(BTreeMap::new()));
-        let store = Counting { store: LocalStore::new(self.world.root()), reads: Arc::clone(&reads) };
+        let store = Counting {
+            store: LocalStore::new(self.world.root()),
+            reads: Arc::clone(&reads),
+            etags: self.etags.clone(),
+        };
         let mut options = Options { expected: &self.world.stamp, state: self.state.as_ref(), ..Options::at(depth) };
         adapt(&mut options);
         let report =
@@ -161,14 +174,7 @@ fn orphans_are_found_beside_repos_that_are_not_read() {
 /// still what they were.
 fn many_repos(driver: Driver<'_>) {
     let runs = Runs::new(driver);
-    for at in 0..30 {
-        let name = format!("many/r{at}");
-        let mut repo = super::support::store::Repo::new(&runs.world.root(), &name, 1_704_067_200_000_000_000);
-        let (digest, _) = super::world::image(&mut repo, &name, "amd64", 4);
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        repo.index(&[super::world::descriptor(media_type, &digest, Some("a"))]);
-    }
-    assert!(runs.world.metactl(&["walk", "--force"]).status.success());
+    add_repos(&runs.world, 30);
     assert_eq!(runs.run(Depth::Deep, |_| {}).1.len(), 33);
     runs.world.edit(|raw| raw.put("UserData", "bob", b"{}"));
     let (report, read) = runs.run(Depth::Deep, |_| {});
@@ -189,6 +195,41 @@ fn many_repos_under_a_new_generation_are_not_read_again() {
     Driver::BOTH.into_iter().for_each(many_repos);
 }
 
+/// What metactl wrote before it kept checksums of its records reads alike, and the next writer adds them.
+#[test]
+fn redb_files_without_checksums_read_alike_and_get_them() {
+    let runs = Runs::new(Driver::Redb);
+    let (root, digests) = (runs.world.root(), &runs.world.digests);
+    let place = runs.world.driver.place(&root);
+    let read = || {
+        let db = place.open(&Cancel::default()).unwrap();
+        let mut found = Vec::new();
+        db.image_digests(&mut |digest| found.push(digest.to_owned())).unwrap();
+        let kinds = [Kind::ImageMeta, Kind::RepoMeta, Kind::RepoBlobs, Kind::RepoLastUpdated];
+        let sums = kinds.map(|kind| db.checksums(kind, |key| checksum(key.as_bytes()), 1).unwrap().unwrap());
+        (found, sums)
+    };
+    let known = read();
+    assert!(known.0.contains(&digests.v1) && known.1.iter().all(|sums| !sums.is_empty()));
+    runs.run(Depth::Deep, |_| {});
+    for keep in [None, Some("ImageMeta")] {
+        drop_sums(Path::new(&place.location()), keep);
+        assert_eq!(read(), known);
+        assert_eq!(runs.run(Depth::Deep, |_| {}).1, Vec::<String>::new());
+        // Checksums for all that is there, whoever writes next: this one writes no record.
+        assert!(runs.world.metactl(&["stamp", "clear"]).status.success());
+        let db = redb::ReadOnlyDatabase::open(place.location()).unwrap();
+        assert_eq!(db.begin_read().unwrap().list_tables().unwrap().count(), 7 + 4);
+        drop(db);
+        assert_eq!(read(), known);
+        // And of what a walk changes, adds and removes; a dump compares them with the records.
+        std::fs::remove_dir_all(root.join("team")).unwrap_or_default();
+        assert!(runs.world.metactl(&["walk", "--force", "--prune"]).status.success());
+        runs.world.raw();
+        runs.world.driver.restore(&root, &runs.world.healthy);
+    }
+}
+
 #[test]
 fn all_of_this_holds_with_dynamodb() {
     let server = Server::start();
@@ -206,23 +247,90 @@ fn all_of_this_holds_with_redis() {
     }
 }
 
+/// Objects may have whole seconds: what is written twice within one is told apart by its ETag alone.
 #[test]
-fn samples_cover_everything_over_time() {
-    let runs = Runs::new(Driver::Redb);
-    runs.run(Depth::Deep, |_| {});
-    let mut covered = std::collections::BTreeSet::new();
-    for _ in 0..3 {
-        // Memories have a resolution of one second.
-        std::thread::sleep(std::time::Duration::from_millis(1100));
-        let (report, read) = runs.run(Depth::Deep, |options| options.sample = Some(33.0));
-        assert_eq!((report.checked, report.unchanged), (1, 2));
-        covered.extend(read);
+fn an_index_of_the_same_time_and_size_but_another_etag_is_read_again() {
+    let mut runs = Runs::new(Driver::Bolt);
+    for depth in super::run::DEPTHS {
+        runs.etags = ALL.iter().map(|repo| ((*repo).to_owned(), format!("\"1\" {}", depth.word()))).collect();
+        assert_eq!(runs.run(depth, |_| {}).1, ALL);
+        assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+        runs.etags.insert("alpine".into(), "\"2\"".into());
+        assert_eq!(runs.run(depth, |_| {}).1, ["alpine"]);
+        assert_eq!(runs.run(depth, |_| {}).1, Vec::<String>::new());
+        // None is another one, too.
+        runs.etags.remove("alpine");
+        assert_eq!(runs.run(depth, |_| {}).1, ["alpine"]);
     }
-    assert_eq!(covered.len(), 3, "{covered:?}");
-    let (report, _) = runs.run(Depth::Deep, |options| options.sample = Some(0.0));
-    assert_eq!((report.checked, report.unchanged), (0, 3));
-    let (report, _) = runs.run(Depth::Deep, |options| options.sample = Some(100.0));
-    assert_eq!((report.checked, report.unchanged), (3, 0));
+}
+
+/// `count` repos of one image each, below `many`, walked.
+fn add_repos(world: &World<'_>, count: usize) {
+    for at in 0..count {
+        let name = format!("many/r{at}");
+        let mut repo = super::support::store::Repo::new(&world.root(), &name, 1_704_067_200_000_000_000);
+        let (digest, _) = super::world::image(&mut repo, &name, "amd64", 4);
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        repo.index(&[super::world::descriptor(media_type, &digest, Some("a"))]);
+    }
+    assert!(world.metactl(&["walk", "--force"]).status.success());
+}
+
+/// As if a day had passed since all that was verified.
+fn a_day_later(state: &State) {
+    let memories = state.repo_names().unwrap().into_iter().map(|name| {
+        let mut memory = state.repo(&name).unwrap();
+        memory.verified_at -= 86_400;
+        (name, Some(memory))
+    });
+    state.update(&memories.collect::<Vec<_>>()).unwrap();
+}
+
+/// With 10 %, ten runs read every repo once, four at a time, whatever luck decides about their order.
+#[test]
+fn samples_cost_their_share_and_cover_everything() {
+    let runs = Runs::new(Driver::Redb);
+    let state = runs.state.as_ref().unwrap();
+    add_repos(&runs.world, 37);
+    assert_eq!(runs.run(Depth::Deep, |_| {}).1.len(), 40);
+    let mut covered: Vec<String> = Vec::new();
+    for round in 0..20 {
+        a_day_later(state);
+        let (report, read) = runs.run(Depth::Deep, |options| options.sample = Some(10.0));
+        assert_eq!((report.checked, report.unchanged, read.len()), (4, 36, 4), "{read:?}");
+        covered.extend(read);
+        if (round + 1) % 10 == 0 {
+            covered.sort_unstable();
+            covered.dedup();
+            assert_eq!(covered.len(), 40, "{covered:?}");
+            covered.clear();
+        }
+    }
+    // What changed is read besides, and not again as part of the sample.
+    a_day_later(state);
+    runs.world.reindex(false, |_| {});
+    let (report, read) = runs.run(Depth::Deep, |options| options.sample = Some(10.0));
+    assert_eq!((report.checked, read.len()), (1 + 4, 5));
+    assert!(read.contains(&"alpine".to_owned()));
+    // Any part of a repo is one; nothing is none.
+    for (percent, checked) in [(0.1, 1), (0.0, 0), (100.0, 40)] {
+        let (report, _) = runs.run(Depth::Deep, |options| options.sample = Some(percent));
+        assert_eq!((report.checked, report.unchanged), (checked, 40 - checked), "{percent}");
+    }
+}
+
+/// A sample is what finds bytes that rotted without a trace in times and sizes.
+#[test]
+fn a_sample_finds_what_rotted_silently() {
+    let runs = Runs::new(Driver::Bolt);
+    runs.run(Depth::Deep, |_| {});
+    super::plants::corrupt(&runs.world, &runs.world.digests.config, |text| text.replace("us", "me"));
+    assert!(runs.run(Depth::Deep, |_| {}).0.findings.is_empty());
+    let found = (0..3).flat_map(|_| {
+        a_day_later(runs.state.as_ref().unwrap());
+        runs.run(Depth::Deep, |options| options.sample = Some(34.0)).0.findings
+    });
+    assert!(found.into_iter().any(|found| found.id == metactl::verify::Id::BlobDigest));
 }
 
 #[test]
@@ -239,102 +347,4 @@ fn repos_that_are_gone_and_other_registries_are_kept_apart() {
     runs.state = None;
     runs.state = Some(State::open(&runs.file, "registry").unwrap());
     assert_eq!(runs.state.as_ref().unwrap().repo_names().unwrap(), ALL);
-}
-
-#[test]
-fn unusable_state_files_cost_a_warning() {
-    let world = World::new(Driver::Bolt);
-    let file = world.dir.path().join("state.redb");
-    let file_text = file.to_str().unwrap();
-    let verify = || {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_metactl"));
-        command.current_dir(&world.dir).env_clear().args(["--config", "config.json", "--release-tag", "v2.1.20"]);
-        command.args(["--commit", "v2.1.20-0-g3b5796d", "--state", file_text, "verify"]);
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    };
-    assert_eq!(verify(), "");
-    assert!(State::open(&file, "x").unwrap().repo_names().unwrap().is_empty());
-
-    // Locked.
-    let held = State::open(&file, "x").unwrap();
-    assert!(matches!(State::open(&file, "x"), Err(StateError::Locked { .. })));
-    assert!(verify().contains("is in use"));
-    drop(held);
-    assert_eq!(verify(), "");
-
-    // Damaged, in many ways: set aside, and the next run starts anew.
-    let good = std::fs::read(&file).unwrap();
-    let aside = world.dir.path().join("state.redb.damaged");
-    for (name, bytes) in [
-        ("cut", good[..good.len() / 3].to_vec()),
-        ("header", {
-            let mut bytes = good.clone();
-            bytes[9..300].fill(0x55);
-            bytes
-        }),
-    ] {
-        std::fs::write(&file, &bytes).unwrap();
-        let told = verify();
-        assert!(told.contains("is damaged") && aside.exists(), "{name}: {told}");
-        std::fs::remove_file(&aside).unwrap();
-        assert_eq!(verify(), "", "{name}");
-    }
-
-    // Somebody else's: left alone.
-    for foreign in [b"important text, not ours".to_vec(), {
-        let other = world.dir.path().join("other.redb");
-        let db = redb::Database::create(&other).unwrap();
-        let transaction = db.begin_write().unwrap();
-        transaction.open_table(redb::TableDefinition::<&str, &[u8]>::new("Version")).unwrap();
-        transaction.commit().unwrap();
-        drop(db);
-        std::fs::read(other).unwrap()
-    }] {
-        std::fs::write(&file, &foreign).unwrap();
-        assert!(verify().contains("left alone"));
-        assert!(file.exists() && !aside.exists());
-        if !foreign.starts_with(b"redb") {
-            assert_eq!(std::fs::read(&file).unwrap(), foreign);
-        }
-    }
-
-    // A place where nothing can be written.
-    std::fs::remove_file(&file).unwrap();
-    std::fs::create_dir(&file).unwrap();
-    assert!(verify().contains("warning:"));
-}
-
-#[test]
-fn stamp_show_names_the_keys_that_changed() {
-    let world = World::new(Driver::Bolt);
-    let run = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_metactl"));
-        command.current_dir(&world.dir).env_clear().args(["--config", "config.json", "--release-tag", "v2.1.20"]);
-        command.args(["--commit", "v2.1.20-0-g3b5796d", "--state", "state.redb"]).args(args);
-        let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    assert_eq!(run(&["walk", "--force"]).0, Some(0));
-    let path = world.dir.path().join("config.json");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("\"storage\":{", "\"storage\":{\"gcDelay\":\"3h\",\"maxRepos\":9,", 1))
-        .unwrap();
-    let (code, shown) = run(&["stamp", "show", "--check"]);
-    assert_eq!(code, Some(1));
-    assert!(shown.contains("storage.gcDelay") && shown.contains("storage.maxRepos"), "{shown}");
-    assert!(!shown.contains("storage.dedupe"), "{shown}");
-    let (_, json) = run(&["stamp", "show", "--format", "json"]);
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let keys: Vec<&str> =
-        json["changed_keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap()).collect();
-    // The default of the third follows the first.
-    assert_eq!(keys, ["storage.gcDelay", "storage.maxRepos", "storage.retention.delay"]);
-    assert_eq!(json["changed_keys"][1]["now"], 9);
-    // Current again, nothing to name.
-    assert_eq!(run(&["stamp", "write"]).0, Some(0));
-    let (code, shown) = run(&["stamp", "show", "--check"]);
-    assert_eq!(code, Some(0));
-    assert!(!shown.contains("changed"), "{shown}");
 }

@@ -1,12 +1,16 @@
 //! A small healthy registry, made by the binary itself: every kind of record that zot keeps is in it.
 
+use super::readonly::everything;
+use super::remote::{METADBS, Remote};
 use super::run::{Options, verify};
+use super::support::bucket::Bucket;
 use super::support::driver::{Driver, Raw};
 use super::support::store::{Repo, sha256};
 use metactl::records::proto;
 use metactl::verify::{Depth, Report};
 use prost::Message;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -45,6 +49,8 @@ pub struct World<'d> {
     /// The healthy metaDB.
     pub healthy: Raw,
     pub options: WorldOptions,
+    /// Where the store is, if not in the directory; what is there is its original.
+    pub remote: Option<Remote<'d>>,
 }
 
 /// What a plant changes about the config.
@@ -160,6 +166,15 @@ fn alpine(root: &Path) -> Digests {
 impl<'d> World<'d> {
     /// A healthy registry: walked and stamped by the binary, one star given.
     pub fn new(driver: Driver<'d>) -> Self {
+        Self::kept(driver, None)
+    }
+
+    /// The same with its store in a new bucket, where requests go to this port.
+    pub fn in_bucket(driver: Driver<'d>, bucket: Bucket<'d>, port: u16) -> Self {
+        Self::kept(driver, Some(Remote::new(bucket, port)))
+    }
+
+    fn kept(driver: Driver<'d>, remote: Option<Remote<'d>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
@@ -169,8 +184,11 @@ impl<'d> World<'d> {
         app.index(&[descriptor(OCI_MANIFEST, &digest, Some("latest"))]);
         Repo::new(&root, "empty", LONG_AGO).write("index.json", br#"{"schemaVersion":2,"manifests":null}"#);
         let options = WorldOptions { fast_restart: true, metadb_used: true };
-        let mut world = Self { dir, driver, digests, stamp: String::new(), healthy: Raw::default(), options };
+        let mut world = Self { dir, driver, digests, stamp: String::new(), healthy: Raw::default(), options, remote };
         world.write_config();
+        if let Some(remote) = &world.remote {
+            remote.load(&world.root());
+        }
         if let Driver::DynamoDb(_) = driver {
             // zot's tables.
             driver.restore(&world.root(), &Raw::default());
@@ -199,12 +217,14 @@ impl<'d> World<'d> {
 
     pub fn write_config(&self) {
         let mut storage = json!({"rootDirectory": "root", "fastRestart": self.options.fast_restart});
-        let mut port = "5000";
-        if let Driver::DynamoDb(_) = self.driver {
-            // No zot is looked for.
-            port = "0";
-        } else {
+        // No zot is looked for beside DynamoDB, which zot refuses beside local storage.
+        let port = if let Driver::DynamoDb(_) = self.driver { "0" } else { "5000" };
+        if port == "5000" || self.remote.is_some() {
             self.driver.configure(&self.root(), &mut storage);
+        }
+        if let Some(remote) = &self.remote {
+            storage["storageDriver"] = remote.driver();
+            storage["dedupe"] = json!(false);
         }
         let mut config = json!({"storage": storage, "http": {"address": "127.0.0.1", "port": port}});
         if self.options.metadb_used {
@@ -219,7 +239,26 @@ impl<'d> World<'d> {
         command.current_dir(&self.dir).env_clear().args(["--config", "config.json", "--no-state", "--yes"]);
         command.args(["--release-tag", "v2.1.20", "--commit", "v2.1.20-0-g3b5796d"]).args(args);
         self.driver.direct(&self.root(), &mut command);
+        if let Some(remote) = &self.remote {
+            command.envs(remote.environment());
+        }
         command.output().unwrap()
+    }
+
+    /// Everything in the store, and when it changed.
+    pub fn stored(&self) -> BTreeMap<PathBuf, String> {
+        match &self.remote {
+            Some(remote) => {
+                let objects = remote.bucket.own_objects().into_iter();
+                objects.map(|(key, stat)| (key.into(), format!("{stat:?}"))).collect()
+            }
+            None => {
+                let mut found = everything(&self.root());
+                // Whoever tries hard links there changes the root's own time.
+                found.retain(|path, _| *path != self.root() && !METADBS.iter().any(|name| path.ends_with(name)));
+                found
+            }
+        }
     }
 
     pub fn raw(&self) -> Raw {
@@ -291,8 +330,11 @@ impl<'d> World<'d> {
         file.set_modified(mtime).unwrap();
     }
 
-    /// Verify in this process.
+    /// Verify in this process, or what is in a bucket by the binary.
     pub fn verify(&self, depth: Depth) -> Report {
+        if self.remote.is_some() {
+            return super::remote::verify(self, depth);
+        }
         let options = Options {
             expected: &self.stamp,
             fast_restart: self.options.fast_restart,
