@@ -29,7 +29,7 @@ use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
 use plan::{Plan, Scope};
 use prost::Message as _;
-use read::{ReadError, Reading, RepoRead, read_repo_within};
+use read::{ReadError, Reading, RepoRead, TakesAhead, read_repo_within};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -41,6 +41,8 @@ use work::{Ahead, Due, Gone, Item, Look, Ready};
 const MEMORY: usize = 96 << 20;
 /// Batches of blobs that one thread reads faster than several can share them.
 const FEW_BATCHES: usize = 4;
+/// A repo of more batches than this is huge: records of its images are written while it is being read.
+const MANY_BATCHES: usize = 16;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -475,7 +477,7 @@ impl Walk<'_> {
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let alone = queue.due.len() - at > readers;
             let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
-            let hand_ahead = |entries: &mut [Entry]| {
+            let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
                 let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
                 let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
                 // Nobody there means that the walk ends, which the next batch finds out.
@@ -487,7 +489,7 @@ impl Walk<'_> {
                 repo,
                 rules: self.rules,
                 jobs: &jobs,
-                ahead: ahead.then_some(&hand_ahead),
+                ahead: ahead.then_some(TakesAhead { beyond: MANY_BATCHES, take: &hand_ahead }),
                 progress: self.progress,
                 cancel: self.cancel,
             });
