@@ -315,7 +315,10 @@ impl Tables<'_> {
         };
         let prior =
             RepoState { meta: get(&self.repos)?, blobs: get(&self.blobs)?, last_updated: get(&self.last_updated)? };
-        let change = match work.build(&prior) {
+        let built = work.build(&prior);
+        // They may be large, and so may their successors, of which redb makes a copy.
+        drop(prior);
+        let change = match built {
             Ok(change) => change,
             Err(reason) => return Ok(Outcome::Refused(reason)),
         };
