@@ -133,17 +133,15 @@ impl<'a> Blobs<'a> {
         self.blobs.get(digest)?.last_updated()
     }
 
-    /// All of them by digest.
-    #[must_use]
-    pub fn sorted(&self) -> Vec<(&'a str, Blob<'a>)> {
-        let mut all: Vec<_> = self.blobs.iter().map(|(digest, blob)| (*digest, *blob)).collect();
-        all.sort_unstable_by_key(|(digest, _)| *digest);
-        all
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Blob<'a>)> {
+        self.blobs.iter().map(|(digest, blob)| (*digest, *blob))
     }
 
     /// The bytes of the record.
     pub(super) fn encode(self) -> Result<Vec<u8>, FoldError> {
-        let all = self.sorted();
+        let mut all: Vec<_> = self.iter().collect();
+        all.sort_unstable_by_key(|(digest, _)| *digest);
         let Self { name, blobs, carry } = self;
         drop(blobs);
         let mut out = proto::RepoBlobs { name, ..Default::default() }.encode_to_vec();

@@ -15,7 +15,7 @@
 use super::compare::text;
 use super::findings::{Finding, Id};
 use crate::oci::time::Time;
-use crate::records::blobs::Blobs;
+use crate::records::blobs::{Blob, Blobs};
 use crate::records::fold::{Clock, Entry, RepoEntries, Rules, folded};
 use crate::records::image::{Content, ImageEntry};
 use crate::records::meta::Meta;
@@ -63,13 +63,10 @@ impl Aggregates<'_> {
         }
         // Unknown fields that a rebuild would lose are reported elsewhere; nothing can be rebuilt over them.
         let Some(again) = self.rebuild(self.state) else { return findings };
-        let differing: Vec<&str> = again
-            .blobs
-            .sorted()
-            .into_iter()
-            .filter(|(digest, blob)| !digest.is_empty() && self.blobs.get(digest).is_none_or(|found| found != *blob))
-            .map(|(digest, _)| digest)
-            .collect();
+        let differs = |(digest, blob): &(&str, Blob<'_>)| {
+            !digest.is_empty() && self.blobs.get(digest).is_none_or(|found| found != *blob)
+        };
+        let differing: BTreeSet<&str> = again.blobs.iter().filter(differs).map(|(digest, _)| digest).collect();
         let sums_agree = self.stated() == again.sums() && self.meta.last_updated_image == again.meta.last_updated_image;
         if differing.is_empty() && sums_agree {
             return findings;
