@@ -98,7 +98,7 @@ fn an_image_record_that_cannot_be_replaced_fails_it_and_nothing_else() {
     }
 }
 
-/// Four times the images: neither time nor memory may grow out of proportion, nor may memory with the number of repos.
+/// Four times the images: neither time nor memory of a wide repo may grow out of proportion.
 #[test]
 #[ignore = "takes half a minute and needs Python: run tests/run"]
 fn time_and_memory_grow_with_what_there_is() {
