@@ -108,8 +108,10 @@ pub struct Ahead<'a, T> {
     pub begin: &'a dyn Fn() -> T,
     /// Called for every batch, in the order of the index, with the digests that it lists, what was made of them, and the
     /// digests of what could not be used so far.
-    pub see: &'a (dyn Fn(&mut T, &[&str], &mut [Entry], &BTreeSet<String>) + Sync),
+    pub see: &'a See<'a, T>,
 }
+
+type See<'a, T> = dyn Fn(&mut T, &[&str], &mut [Entry], &BTreeSet<String>) + Sync + 'a;
 
 /// Read all documents of a repo.
 ///
