@@ -97,3 +97,18 @@ fn an_image_record_that_cannot_be_replaced_fails_it_and_nothing_else() {
         assert_eq!(*updated, metactl::records::encode_time(metactl::oci::time::Time::ZERO), "it is due: {driver:?}");
     }
 }
+
+/// Four times the images: neither time nor memory of a wide repo may grow out of proportion.
+#[test]
+#[ignore = "takes half a minute and needs Python: run tests/run"]
+fn time_and_memory_grow_with_what_there_is() {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/walk");
+    let ran = std::process::Command::new("python3")
+        .args([bench.as_os_str(), "--shape".as_ref(), "--metactl".as_ref(), env!("CARGO_BIN_EXE_metactl").as_ref()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    // Many repos and a wide one, on two drivers.
+    assert_eq!(said.matches(": verify --deep").count(), 4, "{said}");
+}

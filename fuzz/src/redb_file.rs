@@ -62,7 +62,14 @@ fn use_state(path: &Path) -> Result<(), metactl::state::StateError> {
     let state = State::open(path, "registry")?;
     let index = IndexStat { size: 7, mtime: "2024-01-02T03:04:05Z".parse().unwrap(), tag: Some("tag".into()) };
     let digests: Vec<String> = (0..9).map(|n| format!("sha256:{n:064x}")).collect();
-    let memory = RepoMemory::new(Depth::Deep, &index, &RepoState::default(), &digests, None, |_| None);
+    let memory = RepoMemory::new(
+        Depth::Deep,
+        &index,
+        &RepoState::default(),
+        &digests,
+        None,
+        std::iter::repeat_n(None, digests.len()),
+    );
     for name in state.repo_names()? {
         let _ = state.repo(&name);
     }

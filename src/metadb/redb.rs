@@ -30,6 +30,8 @@ const STAMP: &str = "FastRestartStamp";
 /// Memory for pages, read and unwritten ones alike, whatever the file's size. The default of 1 GiB would let it grow with the
 /// registry; larger than this gains nothing, because the system caches the file as well.
 const CACHE: usize = 64 << 20;
+/// As [`CACHE`] for those who only read: branches, and what lies around a record.
+const READ_CACHE: usize = 16 << 20;
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -50,7 +52,7 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     /// was killed, [`MetaDbError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
-        let db = guarded(path, || builder().open_read_only(path).map_err(|error| opening(path, error)))?;
+        let db = guarded(path, || builder(READ_CACHE).open_read_only(path).map_err(|error| opening(path, error)))?;
         Ok(Self { path: path.to_owned(), db })
     }
 }
@@ -126,7 +128,7 @@ impl RedbWriter {
         present(path)?;
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
-            match guarded(path, || Ok(builder().open(path)))? {
+            match guarded(path, || Ok(builder(CACHE).open(path)))? {
                 Ok(db) => break db,
                 Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
                     return Err(MetaDbError::Cancelled);
@@ -156,9 +158,9 @@ impl RedbWriter {
     }
 }
 
-fn builder() -> redb::Builder {
+fn builder(cache: usize) -> redb::Builder {
     let mut builder = redb::Builder::new();
-    builder.set_cache_size(CACHE);
+    builder.set_cache_size(cache);
     builder
 }
 
@@ -313,7 +315,10 @@ impl Tables<'_> {
         };
         let prior =
             RepoState { meta: get(&self.repos)?, blobs: get(&self.blobs)?, last_updated: get(&self.last_updated)? };
-        let change = match work.build(&prior) {
+        let built = work.build(&prior);
+        // They may be large, and so may their successors, of which redb makes a copy.
+        drop(prior);
+        let change = match built {
             Ok(change) => change,
             Err(reason) => return Ok(Outcome::Refused(reason)),
         };
@@ -367,7 +372,7 @@ fn present(path: &Path) -> Result<(), MetaDbError> {
 fn create(path: &Path) -> Result<(), MetaDbError> {
     let failed = |source| failure("create", path, redb::Error::Io(source));
     create_whole(path, failed, |made| {
-        let db = builder().create(made).map_err(|error| opening(path, error))?;
+        let db = builder(CACHE).create(made).map_err(|error| opening(path, error))?;
         let db = RedbMetaDb { path: path.to_owned(), db };
         initialise(&db)?;
         db.db.close().map_err(|error| opening(path, error))

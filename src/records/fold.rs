@@ -5,14 +5,15 @@
 //! listed before its children has no size yet, for example), so the fold follows the same steps; only work that later
 //! steps overwrite is left out: aggregates are computed once, at the last tag. That makes a repo linear in its tags.
 
+use super::blobs::Blobs;
 use super::image::{Content, ImageEntry};
+use super::meta::{Meta, Verdicts, no_signatures};
 use super::proto;
 use super::signature::{self, Kind, SignatureEntry};
 use super::sums::Sums;
-use super::wire::{self, Carry, Record};
+use super::wire::{self, Carry, Malformed, Record};
 use super::{RepoChange, RepoState, encode_time};
 use crate::oci::time::Time;
-use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where releases and drivers of zot differ.
@@ -67,7 +68,8 @@ impl Entry {
                         Content::Manifest { blobs, .. } => blobs.len(),
                         Content::Index { children } => children.len(),
                     };
-                    let annotations = image.annotations.iter().map(|(key, value)| DIGEST + key.len() + value.len());
+                    let annotations = image.referrer.iter().flat_map(|referrer| &referrer.annotations);
+                    let annotations = annotations.map(|(key, value)| DIGEST + key.len() + value.len());
                     image.meta.len() + blobs * DIGEST + annotations.sum::<usize>()
                 }
                 Self::Signature(signature) => {
@@ -116,6 +118,26 @@ pub enum FoldError {
     },
 }
 
+/// A repo's records as a walk leaves them.
+pub struct Folded<'a> {
+    /// RepoMeta.
+    pub meta: Option<Meta<'a>>,
+    /// RepoBlobs; `None`: nothing was added to it.
+    pub blobs: Option<Blobs<'a>>,
+    last_updated: Option<Vec<u8>>,
+}
+
+impl Folded<'_> {
+    /// As bytes.
+    fn encode(self) -> Result<RepoChange, FoldError> {
+        Ok(RepoChange::Write {
+            meta: self.meta.map(Meta::encode).transpose()?,
+            blobs: self.blobs.map(Blobs::encode).transpose()?,
+            last_updated: self.last_updated,
+        })
+    }
+}
+
 /// Fold one repo. Pure: repeated calls with other prior states are fine.
 ///
 /// # Errors
@@ -127,35 +149,42 @@ pub fn fold(
     clock: Clock,
     rules: Rules,
 ) -> Result<RepoChange, FoldError> {
-    let (meta, meta_carry) = match present(&prior.meta) {
-        None => (None, Carry::default()),
-        Some(bytes) => {
-            let (meta, carry) = decode::<proto::RepoMeta>(Record::RepoMeta, "RepoMeta", bytes)?;
-            (Some(meta), carry)
+    folded(repo, prior, storage, clock, rules)?.encode()
+}
+
+/// As [`fold`], for those who want to look at the records.
+///
+/// # Errors
+/// As [`fold`].
+pub fn folded<'a>(
+    repo: &'a str,
+    prior: &'a RepoState,
+    storage: &'a RepoEntries,
+    clock: Clock,
+    rules: Rules,
+) -> Result<Folded<'a>, FoldError> {
+    let (meta, verdicts) = match present(&prior.meta) {
+        None => (None, BTreeMap::new()),
+        Some(record) => {
+            let (meta, verdicts) = Meta::reset(repo, record, &storage.tags)?;
+            (Some(meta), verdicts)
         }
     };
-    let mut fold = Fold {
-        repo,
-        verdicts: meta.as_ref().map(verdicts).unwrap_or_default(),
-        meta: meta.map(|meta| reset(repo, meta, &storage.tags)),
-        referrers: HashMap::new(),
-        clock,
-        rules,
-    };
+    let mut fold = Fold { repo, meta, verdicts, referrers: HashMap::new(), clock, rules };
 
     let last_tag = storage.entries.iter().rposition(|entry| matches!(entry, Entry::Image(image) if image.is_tag));
-    let mut blobs: Option<(proto::RepoBlobs, Carry)> = None;
+    let mut blobs: Option<Blobs<'a>> = None;
     for (at, entry) in storage.entries.iter().enumerate() {
         match entry {
             Entry::Signature(signature) => fold.add_signature(signature),
             Entry::Image(image) => {
                 fold.set_reference(image);
-                let (blobs, _) = match &mut blobs {
+                let blobs = match &mut blobs {
                     Some(blobs) => blobs,
                     // zot reads this record only when it stores a reference, so only then can it fail the repo.
-                    None => blobs.insert(prior_blobs(repo, prior)?),
+                    None => blobs.insert(Blobs::prior(repo, present(&prior.blobs))?),
                 };
-                add_blobs(blobs, image);
+                blobs.add(image);
                 if image.is_tag {
                     fold.note_last_updated(blobs, image);
                 }
@@ -171,13 +200,7 @@ pub fn fold(
         (Some(_), false) => Some(encode_time(clock.index_read)),
         (None, false) => None,
     };
-    let attach =
-        |carry: Carry, record, bytes| carry.attach(bytes).map_err(|wire::Malformed| FoldError::Undecodable { record });
-    Ok(RepoChange::Write {
-        meta: fold.meta.map(|meta| attach(meta_carry, "RepoMeta", meta.encode_to_vec())).transpose()?,
-        blobs: blobs.map(|(blobs, carry)| attach(carry, "RepoBlobs", blobs.encode_to_vec())).transpose()?,
-        last_updated,
-    })
+    Ok(Folded { meta: fold.meta, blobs, last_updated })
 }
 
 /// A record without any content is none, as zot sees it.
@@ -185,85 +208,36 @@ fn present(record: &Option<Vec<u8>>) -> Option<&[u8]> {
     record.as_deref().filter(|bytes| !bytes.is_empty())
 }
 
-fn decode<T: prost::Message + Default>(
+/// Decode a prior record, and take what of it must be carried over.
+pub(super) fn decoded<'a, T>(
     record: Record,
-    name: &'static str,
-    bytes: &[u8],
+    bytes: &'a [u8],
+    decode: impl FnOnce(&'a [u8]) -> Result<T, Malformed>,
 ) -> Result<(T, Carry), FoldError> {
-    let undecodable = FoldError::Undecodable { record: name };
-    let decoded = T::decode(bytes).map_err(|_| undecodable.clone())?;
-    if let Some(path) = wire::lost_if_rewritten(record, bytes).map_err(|_| undecodable.clone())? {
+    let name = match record {
+        Record::RepoMeta => "RepoMeta",
+        Record::RepoBlobs => "RepoBlobs",
+        Record::ImageMeta => "ImageMeta",
+    };
+    let undecodable = |Malformed| FoldError::Undecodable { record: name };
+    let out = decode(bytes).map_err(undecodable)?;
+    if let Some(path) = wire::lost_if_rewritten(record, bytes).map_err(undecodable)? {
         return Err(FoldError::UnknownFields { record: name, path });
     }
-    let carry = Carry::from_record(record, bytes).map_err(|_| undecodable)?;
-    Ok((decoded, carry))
+    Ok((out, Carry::from_record(record, bytes).map_err(undecodable)?))
 }
 
-fn prior_blobs(repo: &str, prior: &RepoState) -> Result<(proto::RepoBlobs, Carry), FoldError> {
-    let (mut blobs, carry) = match present(&prior.blobs) {
-        Some(bytes) => decode::<proto::RepoBlobs>(Record::RepoBlobs, "RepoBlobs", bytes)?,
-        None => (proto::RepoBlobs { name: repo.to_owned(), ..Default::default() }, Carry::default()),
-    };
-    if blobs.blobs.is_empty() {
-        blobs.blobs.insert(String::new(), proto::BlobInfo::default());
-    }
-    Ok((blobs, carry))
-}
-
-/// Signer and date of every signature layer, by (signed digest, kind, signature manifest, layer).
-type Verdicts = BTreeMap<(String, String, String, String), (String, Option<proto::Timestamp>)>;
-
-fn verdicts(meta: &proto::RepoMeta) -> Verdicts {
-    let mut out = Verdicts::new();
-    for (signed, signatures) in &meta.signatures {
-        for (kind, infos) in &signatures.map {
-            for info in &infos.list {
-                for layer in info.layers_info.iter().filter(|layer| !layer.signer.is_empty() || layer.date.is_some()) {
-                    let key = (
-                        signed.clone(),
-                        kind.clone(),
-                        info.signature_manifest_digest.clone(),
-                        layer.layer_digest.clone(),
-                    );
-                    out.insert(key, (layer.signer.clone(), layer.date));
-                }
-            }
-        }
-    }
-    out
-}
-
-/// `ResetRepoReferences`: forget everything that storage will tell again; keep what only the metaDB knows.
-fn reset(repo: &str, meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::RepoMeta {
-    let mut tags: BTreeMap<_, _> =
-        meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
-    tags.entry(String::new()).or_default();
-    proto::RepoMeta {
-        name: repo.to_owned(),
-        tags,
-        statistics: meta.statistics,
-        signatures: BTreeMap::from([(String::new(), no_signatures())]),
-        referrers: BTreeMap::from([(String::new(), proto::ReferrersInfo::default())]),
-        stars: meta.stars,
-        ..Default::default()
-    }
-}
-
-/// `ManifestSignatures` with nothing but zot's placeholder.
-fn no_signatures() -> proto::ManifestSignatures {
-    proto::ManifestSignatures { map: BTreeMap::from([(String::new(), proto::SignaturesInfo::default())]) }
-}
-
-fn placeholder<T: Default>(map: &mut BTreeMap<String, T>) {
+fn placeholder<V: Default>(map: &mut BTreeMap<&str, V>) {
     if map.is_empty() {
-        map.insert(String::new(), T::default());
+        map.insert("", V::default());
     }
 }
 
 struct Fold<'a> {
     repo: &'a str,
-    meta: Option<proto::RepoMeta>,
-    verdicts: Verdicts,
+    meta: Option<Meta<'a>>,
+    /// By signed image.
+    verdicts: BTreeMap<&'a str, Verdicts>,
     /// Where a subject's list has a referrer: all lists begin empty.
     referrers: HashMap<(&'a str, &'a str), usize>,
     clock: Clock,
@@ -272,21 +246,21 @@ struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     /// `AddManifestSignature`.
-    fn add_signature(&mut self, entry: &SignatureEntry) {
+    fn add_signature(&mut self, entry: &'a SignatureEntry) {
         let info = self.signature_info(entry);
         let Some(meta) = &mut self.meta else {
             // The first usable descriptor of a new repo: fewer placeholders than a record started by an image.
             let list = proto::SignaturesInfo { list: vec![info] };
             let signatures = proto::ManifestSignatures { map: BTreeMap::from([(entry.kind.key().to_owned(), list)]) };
-            let mut meta = proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() };
+            let mut meta = Meta::new(self.repo);
             placeholder(&mut meta.tags);
             placeholder(&mut meta.statistics);
             placeholder(&mut meta.referrers);
-            meta.signatures.insert(entry.signed.clone(), signatures);
+            meta.signatures.insert(&entry.signed, Some(signatures));
             self.meta = Some(meta);
             return;
         };
-        let signatures = meta.signatures.entry(entry.signed.clone()).or_insert_with(no_signatures);
+        let signatures = meta.signatures.entry(&entry.signed).or_default().get_or_insert_with(no_signatures);
         let list = &mut signatures.map.entry(entry.kind.key().to_owned()).or_default().list;
         if list.iter().any(|known| known.signature_manifest_digest == entry.digest) {
             return;
@@ -306,10 +280,11 @@ impl<'a> Fold<'a> {
     }
 
     fn signature_info(&self, entry: &SignatureEntry) -> proto::SignatureInfo {
+        let known = self.verdicts.get(entry.signed.as_str());
         let layers = entry.layers.iter().map(|layer| {
-            let key = (entry.signed.clone(), entry.kind.key().to_owned(), entry.digest.clone(), layer.digest.clone());
+            let key = (entry.kind.key().to_owned(), entry.digest.clone(), layer.digest.clone());
             // A known verdict on an unchanged layer is kept; only zot, with its trust store, can give a new one.
-            let (signer, date) = self.verdicts.get(&key).cloned().unwrap_or_default();
+            let (signer, date) = known.and_then(|known| known.get(&key)).cloned().unwrap_or_default();
             proto::LayersInfo {
                 layer_digest: layer.digest.clone(),
                 layer_content: layer.content.clone(),
@@ -323,15 +298,18 @@ impl<'a> Fold<'a> {
 
     /// `SetRepoReference`, as far as RepoMeta goes and without the aggregates.
     fn set_reference(&mut self, image: &'a ImageEntry) {
-        let meta =
-            self.meta.get_or_insert_with(|| proto::RepoMeta { name: self.repo.to_owned(), ..Default::default() });
+        let meta = self.meta.get_or_insert_with(|| Meta::new(self.repo));
         placeholder(&mut meta.tags);
         placeholder(&mut meta.statistics);
-        placeholder(&mut meta.signatures);
+        if meta.signatures.is_empty() {
+            // Not even the placeholder that every image's own entry has.
+            meta.signatures.insert("", Some(proto::ManifestSignatures::default()));
+        }
         placeholder(&mut meta.referrers);
 
-        if let Some(subject) = &image.subject {
-            let list = &mut meta.referrers.entry(subject.clone()).or_default().list;
+        if let Some(referrer) = &image.referrer {
+            let subject = referrer.subject.as_str();
+            let list = &mut meta.referrers.entry(subject).or_default().list;
             let at = *self.referrers.entry((subject, &image.digest)).or_insert(list.len());
             match list.get_mut(at) {
                 Some(known) => known.count += 1,
@@ -339,14 +317,14 @@ impl<'a> Fold<'a> {
                     digest: image.digest.clone(),
                     count: 1,
                     media_type: image.media_type.to_owned(),
-                    artifact_type: image.artifact_type.clone(),
+                    artifact_type: referrer.artifact_type.clone(),
                     size: image.size,
-                    annotations: image.annotations.clone(),
+                    annotations: referrer.annotations.clone(),
                 }),
             }
         }
         if image.is_tag {
-            let tagged_timestamp = match meta.tags.get(&image.reference) {
+            let tagged_timestamp = match meta.tags.get(image.reference.as_str()) {
                 Some(known) => known.tagged_timestamp,
                 None => Some(self.clock.now.into()),
             };
@@ -355,16 +333,16 @@ impl<'a> Fold<'a> {
                 digest: image.digest.clone(),
                 tagged_timestamp,
             };
-            meta.tags.insert(image.reference.clone(), tag);
+            meta.tags.insert(&image.reference, tag);
         }
         self.note_statistics(image);
     }
 
-    fn note_statistics(&mut self, image: &ImageEntry) {
+    fn note_statistics(&mut self, image: &'a ImageEntry) {
         let Some(meta) = &mut self.meta else { return };
         let hint = image.pushed.filter(|at| !at.is_zero() && !self.rules.push_time_is_now);
         let pushed = Some(hint.unwrap_or(self.clock.now).into());
-        match meta.statistics.get_mut(&image.digest) {
+        match meta.statistics.get_mut(image.digest.as_str()) {
             // Only Go's zero time is repaired; an absent or 1970 push time stays, as in zot.
             Some(known) if known.push_timestamp.is_some_and(|at| Time::from(at).is_zero()) => {
                 known.push_timestamp = pushed;
@@ -376,17 +354,17 @@ impl<'a> Fold<'a> {
                     push_timestamp: pushed,
                     ..Default::default()
                 };
-                meta.statistics.insert(image.digest.clone(), statistics);
+                meta.statistics.insert(&image.digest, statistics);
             }
         }
-        meta.signatures.entry(image.digest.clone()).or_insert_with(no_signatures);
-        meta.referrers.entry(image.digest.clone()).or_default();
+        meta.signatures.entry(&image.digest).or_default();
+        meta.referrers.entry(&image.digest).or_default();
     }
 
     /// The newest image of the repo so far; a tie keeps the one seen first.
-    fn note_last_updated(&mut self, blobs: &proto::RepoBlobs, image: &ImageEntry) {
+    fn note_last_updated(&mut self, blobs: &Blobs<'_>, image: &ImageEntry) {
         let Some(meta) = &mut self.meta else { return };
-        let last_updated = blobs.blobs.get(&image.digest).and_then(|blob| blob.last_updated);
+        let last_updated = blobs.last_updated(&image.digest);
         let candidate = proto::RepoLastUpdatedImage {
             last_updated,
             media_type: image.media_type.to_owned(),
@@ -405,26 +383,9 @@ impl<'a> Fold<'a> {
     }
 
     /// Size, platforms and vendors over everything that the tags reach.
-    fn aggregate(&mut self, blobs: &proto::RepoBlobs) {
+    fn aggregate(&mut self, blobs: &Blobs<'_>) {
         let Some(meta) = &mut self.meta else { return };
-        let sums = Sums::reached(&meta.tags, blobs, |_| true);
-        let vendors = sums.vendors.into_iter().map(str::to_owned).collect();
-        let platforms = sums.platforms.into_values().cloned().collect();
-        (meta.size, meta.vendors, meta.platforms) = (sums.size, vendors, platforms);
+        let sums = Sums::reached(meta.tags.values(), blobs, |_| true);
+        (meta.size, meta.vendors, meta.platforms) = sums.into_lists();
     }
-}
-
-/// `AddImageMetaToRepoMeta`, as far as RepoBlobs goes.
-fn add_blobs(record: &mut proto::RepoBlobs, image: &ImageEntry) {
-    if let Content::Manifest { blobs, .. } = &image.content {
-        for (digest, size) in blobs {
-            // Overwrites even a richer entry, as zot does.
-            record.blobs.insert(digest.clone(), proto::BlobInfo { size: *size, ..Default::default() });
-        }
-    }
-    let own = image.blob_info(|children| {
-        let times = children.iter().filter_map(|child| record.blobs.get(child)?.last_updated);
-        times.map(Time::from).fold(Time::ZERO, Time::max)
-    });
-    record.blobs.insert(image.digest.clone(), own);
 }

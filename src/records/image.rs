@@ -22,14 +22,21 @@ pub struct ImageEntry {
     pub size: i64,
     /// What it is made of.
     pub content: Content,
-    /// Digest of the subject, if there is one.
-    pub subject: Option<String>,
-    /// For referrers: artifact type, or the config's media type.
+    /// If it has a subject.
+    pub referrer: Option<Box<Referrer>>,
+    /// Push-time hint: modification time of the blob in storage.
+    pub pushed: Option<Time>,
+}
+
+/// What a list of referrers says of one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Referrer {
+    /// Digest of the subject.
+    pub subject: String,
+    /// Artifact type, or the config's media type.
     pub artifact_type: String,
     /// Annotations of the manifest or index.
     pub annotations: oci::Annotations,
-    /// Push-time hint: modification time of the blob in storage.
-    pub pushed: Option<Time>,
 }
 
 /// What contributes to a repo's blob records.
@@ -78,13 +85,15 @@ impl ImageEntry {
             platform: platform(&config),
             last_updated: last_updated(&config),
         };
-        let artifact_type = if manifest.artifact_type.is_empty() {
-            manifest.config.media_type.clone()
-        } else {
-            manifest.artifact_type.clone()
-        };
-        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-        let annotations = manifest.annotations.clone();
+        let referrer = manifest.subject.as_ref().map(|subject| Referrer {
+            subject: subject.digest.clone(),
+            artifact_type: if manifest.artifact_type.is_empty() {
+                manifest.config.media_type.clone()
+            } else {
+                manifest.artifact_type.clone()
+            },
+            annotations: manifest.annotations.clone(),
+        });
         let meta = proto::ImageMeta {
             media_type: oci::MANIFEST.to_owned(),
             manifests: vec![proto::ManifestMeta {
@@ -95,16 +104,18 @@ impl ImageEntry {
             }],
             index: None,
         };
-        Self::new(source, oci::MANIFEST, &meta, content, subject, artifact_type, annotations)
+        Self::new(source, oci::MANIFEST, &meta, content, referrer)
     }
 
     /// Record a multi-platform image.
     #[must_use]
     pub fn from_index(source: &Source<'_>, index: oci::Index) -> Self {
         let content = Content::Index { children: index.manifests.iter().map(|child| child.digest.clone()).collect() };
-        let artifact_type = index.artifact_type.clone();
-        let subject = index.subject.as_ref().map(|subject| subject.digest.clone());
-        let annotations = index.annotations.clone();
+        let referrer = index.subject.as_ref().map(|subject| Referrer {
+            subject: subject.digest.clone(),
+            artifact_type: index.artifact_type.clone(),
+            annotations: index.annotations.clone(),
+        });
         let meta = proto::ImageMeta {
             media_type: oci::INDEX.to_owned(),
             manifests: Vec::new(),
@@ -114,26 +125,33 @@ impl ImageEntry {
                 index: Some(index_record(index)),
             }),
         };
-        Self::new(source, oci::INDEX, &meta, content, subject, artifact_type, annotations)
+        Self::new(source, oci::INDEX, &meta, content, referrer)
     }
 
     /// What RepoBlobs keeps of the manifest or index itself. `newest` gives the time of the newest of an index's children.
     #[must_use]
     pub fn blob_info(&self, newest: impl FnOnce(&[String]) -> Time) -> proto::BlobInfo {
+        let last_updated = Some(self.last_updated(newest).into());
         match &self.content {
-            Content::Manifest { blobs, vendor, platform, last_updated } => proto::BlobInfo {
+            Content::Manifest { blobs, vendor, platform, .. } => proto::BlobInfo {
                 size: self.size,
                 vendors: vendor.iter().cloned().collect(),
                 sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
                 platforms: platform.iter().cloned().collect(),
-                last_updated: Some((*last_updated).into()),
+                last_updated,
             },
-            Content::Index { children } => proto::BlobInfo {
-                size: self.size,
-                sub_blobs: children.clone(),
-                last_updated: Some(newest(children).into()),
-                ..Default::default()
-            },
+            Content::Index { children } => {
+                proto::BlobInfo { size: self.size, sub_blobs: children.clone(), last_updated, ..Default::default() }
+            }
+        }
+    }
+
+    /// When it was last updated, `newest` as in [`ImageEntry::blob_info`].
+    #[must_use]
+    pub fn last_updated(&self, newest: impl FnOnce(&[String]) -> Time) -> Time {
+        match &self.content {
+            Content::Manifest { last_updated, .. } => *last_updated,
+            Content::Index { children } => newest(children),
         }
     }
 
@@ -142,9 +160,7 @@ impl ImageEntry {
         media_type: &'static str,
         meta: &proto::ImageMeta,
         content: Content,
-        subject: Option<String>,
-        artifact_type: String,
-        annotations: oci::Annotations,
+        referrer: Option<Referrer>,
     ) -> Self {
         Self {
             reference: source.reference.to_owned(),
@@ -154,9 +170,7 @@ impl ImageEntry {
             meta: meta.encode_to_vec(),
             size: length(source.size),
             content,
-            subject,
-            artifact_type,
-            annotations,
+            referrer: referrer.map(Box::new),
             pushed: source.pushed,
         }
     }

@@ -9,8 +9,11 @@
 //! Everything here is pure: the same inputs give the same bytes. Encodings are deterministic (maps in key order), so an
 //! unchanged record is also byte-for-byte unchanged.
 
+pub mod blobs;
 pub mod fold;
 pub mod image;
+pub mod meta;
+mod parts;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; documented by proto/zot.proto")]
 pub mod proto;

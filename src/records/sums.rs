@@ -1,62 +1,111 @@
 //! What a repo's tags amount to: size, platforms and vendors (spec §3.5).
 
+use super::blobs::{Blob, Blobs};
+use super::image::Content;
 use super::proto;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Sums over the blobs that a repo's tags reach, each blob once.
 #[derive(Debug, Default)]
-pub struct Sums<'r> {
+pub struct Sums {
     /// Bytes of all blobs.
     pub size: i64,
-    /// By OS and architecture; of equal ones the first is kept.
-    pub platforms: BTreeMap<(&'r str, &'r str), &'r proto::Platform>,
+    /// By OS, then by architecture; of equal ones the first is kept.
+    platforms: BTreeMap<String, BTreeMap<String, proto::Platform>>,
     /// Vendors.
-    pub vendors: BTreeSet<&'r str>,
+    pub vendors: BTreeSet<String>,
 }
 
-impl<'r> Sums<'r> {
+impl Sums {
     /// Those of `blobs`, as far as `tags` reach them through `counted` ones.
     #[must_use]
-    pub fn reached(
-        tags: &'r BTreeMap<String, proto::TagDescriptor>,
-        blobs: &'r proto::RepoBlobs,
+    pub fn reached<'t>(
+        tags: impl Iterator<Item = &'t proto::TagDescriptor>,
+        blobs: &Blobs<'_>,
         mut counted: impl FnMut(&str) -> bool,
     ) -> Self {
         let mut sums = Self::default();
-        let mut seen = BTreeSet::new();
-        let mut queue: Vec<&str> =
-            tags.values().map(|tag| tag.digest.as_str()).filter(|digest| !digest.is_empty()).collect();
-        while let Some(digest) = queue.pop() {
-            let Some(blob) = blobs.blobs.get(digest).filter(|_| counted(digest)) else { continue };
-            if !seen.insert(digest) {
+        let mut seen = HashSet::new();
+        let mut queue: Vec<_> =
+            tags.filter(|tag| !tag.digest.is_empty()).filter_map(|tag| blobs.entry(&tag.digest)).collect();
+        while let Some((digest, blob)) = queue.pop() {
+            if !counted(digest) || !seen.insert(digest) {
                 continue;
             }
-            sums.size = sums.size.wrapping_add(blob.size);
-            sums.add(&blob.platforms, &blob.vendors);
-            queue.extend(blob.sub_blobs.iter().map(String::as_str));
+            match blob {
+                Blob::Part(size) => sums.size = sums.size.wrapping_add(size),
+                Blob::Image(image, _) => {
+                    sums.size = sums.size.wrapping_add(image.size);
+                    match &image.content {
+                        Content::Manifest { blobs: parts, vendor, platform, .. } => {
+                            sums.add(platform, vendor);
+                            queue.extend(parts.iter().filter_map(|(part, _)| blobs.entry(part)));
+                        }
+                        Content::Index { children } => {
+                            queue.extend(children.iter().filter_map(|child| blobs.entry(child)));
+                        }
+                    }
+                }
+                Blob::Recorded(_) => {
+                    let info = blob.info();
+                    sums.size = sums.size.wrapping_add(info.size);
+                    sums.add(&info.platforms, &info.vendors);
+                    queue.extend(info.sub_blobs.iter().filter_map(|part| blobs.entry(part)));
+                }
+            }
         }
         sums
     }
 
     /// Those that a record states.
     #[must_use]
-    pub fn stated(meta: &'r proto::RepoMeta) -> Self {
-        let mut sums = Self { size: meta.size, ..Self::default() };
-        sums.add(&meta.platforms, &meta.vendors);
+    pub fn stated(size: i64, platforms: &[proto::Platform], vendors: &[String]) -> Self {
+        let mut sums = Self { size, ..Self::default() };
+        sums.add(platforms, vendors);
         sums
     }
 
-    fn add(&mut self, platforms: &'r [proto::Platform], vendors: &'r [String]) {
+    fn add<'p>(
+        &mut self,
+        platforms: impl IntoIterator<Item = &'p proto::Platform>,
+        vendors: impl IntoIterator<Item = &'p String>,
+    ) {
         for platform in platforms {
-            self.platforms.entry((&platform.os, &platform.architecture)).or_insert(platform);
+            // Nearly always one that is known.
+            let known =
+                self.platforms.get(&platform.os).is_some_and(|known| known.contains_key(&platform.architecture));
+            if !known {
+                let of_os = self.platforms.entry(platform.os.clone()).or_default();
+                of_os.insert(platform.architecture.clone(), platform.clone());
+            }
         }
-        self.vendors.extend(vendors.iter().map(String::as_str));
+        for vendor in vendors {
+            if !self.vendors.contains(vendor) {
+                self.vendors.insert(vendor.clone());
+            }
+        }
+    }
+
+    /// Platforms by OS and architecture.
+    #[must_use]
+    pub fn platforms(&self) -> BTreeSet<(&str, &str)> {
+        self.platforms
+            .iter()
+            .flat_map(|(os, known)| known.keys().map(|architecture| (os.as_str(), architecture.as_str())))
+            .collect()
+    }
+
+    /// Size, vendors and platforms as RepoMeta has them.
+    #[must_use]
+    pub fn into_lists(self) -> (i64, Vec<String>, Vec<proto::Platform>) {
+        let platforms = self.platforms.into_values().flat_map(BTreeMap::into_values).collect();
+        (self.size, self.vendors.into_iter().collect(), platforms)
     }
 }
 
 /// As zot compares them: platforms by OS and architecture alone, and in any order (spec §6).
-impl PartialEq for Sums<'_> {
+impl PartialEq for Sums {
     fn eq(&self, other: &Self) -> bool {
-        self.size == other.size && self.vendors == other.vendors && self.platforms.keys().eq(other.platforms.keys())
+        self.size == other.size && self.vendors == other.vendors && self.platforms() == other.platforms()
     }
 }

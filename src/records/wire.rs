@@ -13,19 +13,19 @@ use std::collections::{BTreeMap, HashSet};
 pub struct Malformed;
 
 /// One field of a message.
-struct Field<'a> {
-    number: u32,
+pub(super) struct Field<'a> {
+    pub(super) number: u32,
     /// Tag and value together, as they stand in the message.
-    raw: &'a [u8],
+    pub(super) raw: &'a [u8],
     /// Payload of a length-delimited field, else empty.
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     prost::encoding::decode_varint(bytes).map_err(|_| Malformed)
 }
 
-fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Malformed> {
+pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Malformed> {
     if rest.is_empty() {
         return Ok(None);
     }
@@ -192,7 +192,7 @@ impl Schema {
 }
 
 /// Key and value of a map entry; absent parts are empty.
-fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+pub(super) fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     let mut rest = entry;
     while let Some(field) = next_field(&mut rest)? {
@@ -310,7 +310,7 @@ impl Carry {
     }
 }
 
-fn length_delimited(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
+pub(super) fn length_delimited(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
     prost::encoding::encode_varint(u64::from(number) << 3 | 2, out);
     prost::encoding::encode_varint(parts.iter().map(|part| part.len() as u64).sum(), out);
     parts.iter().for_each(|part| out.extend_from_slice(part));

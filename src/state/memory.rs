@@ -28,21 +28,21 @@ pub struct RepoMemory {
 }
 
 impl RepoMemory {
-    /// What there is to remember now. `image` gives the record of a digest.
+    /// What there is to remember now. `images`: checksums of the image records of `digests`, in their order.
     #[must_use]
-    pub fn new<'i>(
+    pub fn new(
         depth: Depth,
         index: &IndexStat,
         records: &RepoState,
         digests: &[String],
         stars: Option<i32>,
-        image: impl Fn(&str) -> Option<&'i [u8]>,
+        images: impl Iterator<Item = Option<Checksum>>,
     ) -> Self {
         Self {
             depth,
             index: index.clone(),
             records: records_checksum(records),
-            images: images_checksum(stars, digests.iter().map(|digest| image(digest).map(checksum))),
+            images: images_checksum(stars, images),
             verified_at: Timestamp::now().as_second(),
             digests: Digests::new(digests.iter().map(String::as_str)),
         }

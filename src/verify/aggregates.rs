@@ -15,11 +15,12 @@
 use super::compare::text;
 use super::findings::{Finding, Id};
 use crate::oci::time::Time;
-use crate::records::fold::{Clock, Entry, RepoEntries, Rules, fold};
+use crate::records::blobs::{Blob, Blobs};
+use crate::records::fold::{Clock, Entry, RepoEntries, Rules, folded};
 use crate::records::image::{Content, ImageEntry};
+use crate::records::meta::Meta;
 use crate::records::sums::Sums;
-use crate::records::{RepoChange, RepoState, proto};
-use prost::Message as _;
+use crate::records::{RepoState, proto};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A repo's records and what they should reflect.
@@ -31,7 +32,7 @@ pub struct Aggregates<'a> {
     /// RepoMeta, decoded.
     pub meta: &'a proto::RepoMeta,
     /// RepoBlobs, decoded.
-    pub blobs: &'a proto::RepoBlobs,
+    pub blobs: &'a Blobs<'a>,
     /// Images and signatures in the index's order.
     pub entries: &'a RepoEntries,
     /// Release rules.
@@ -41,9 +42,15 @@ pub struct Aggregates<'a> {
 }
 
 /// RepoMeta and RepoBlobs as a walk would leave them.
-struct Rebuilt {
-    meta: proto::RepoMeta,
-    blobs: proto::RepoBlobs,
+struct Rebuilt<'a> {
+    meta: Meta<'a>,
+    blobs: Blobs<'a>,
+}
+
+impl Rebuilt<'_> {
+    fn sums(&self) -> Sums {
+        Sums::stated(self.meta.size, &self.meta.platforms, &self.meta.vendors)
+    }
 }
 
 impl Aggregates<'_> {
@@ -56,19 +63,16 @@ impl Aggregates<'_> {
         }
         // Unknown fields that a rebuild would lose are reported elsewhere; nothing can be rebuilt over them.
         let Some(again) = self.rebuild(self.state) else { return findings };
-        let differing: Vec<&str> = again
-            .blobs
-            .blobs
-            .iter()
-            .filter(|(digest, info)| !digest.is_empty() && self.blobs.blobs.get(*digest) != Some(info))
-            .map(|(digest, _)| digest.as_str())
-            .collect();
-        let sums_agree = Sums::stated(self.meta) == Sums::stated(&again.meta)
-            && self.meta.last_updated_image == again.meta.last_updated_image;
+        let differs = |(digest, blob): &(&str, Blob<'_>)| {
+            !digest.is_empty() && self.blobs.get(digest).is_none_or(|found| found != *blob)
+        };
+        let differing: BTreeSet<&str> = again.blobs.iter().filter(differs).map(|(digest, _)| digest).collect();
+        let sums_agree = self.stated() == again.sums() && self.meta.last_updated_image == again.meta.last_updated_image;
         if differing.is_empty() && sums_agree {
             return findings;
         }
-        let Some(fresh) = self.rebuild(&RepoState::default()) else { return findings };
+        let nothing = RepoState::default();
+        let Some(fresh) = self.rebuild(&nothing) else { return findings };
         let required = self.required();
         for digest in differing {
             findings.extend(self.blob(digest, &again, &fresh, required.contains(digest)));
@@ -80,16 +84,15 @@ impl Aggregates<'_> {
         findings
     }
 
-    fn rebuild(&self, prior: &RepoState) -> Option<Rebuilt> {
+    fn rebuild<'r>(&'r self, prior: &'r RepoState) -> Option<Rebuilt<'r>> {
         let clock = Clock { index_read: Time::ZERO, now: Time::ZERO };
-        let RepoChange::Write { meta, blobs, .. } = fold(self.repo, prior, self.entries, clock, self.rules).ok()?
-        else {
-            return None;
-        };
-        Some(Rebuilt {
-            meta: proto::RepoMeta::decode(meta?.as_slice()).ok()?,
-            blobs: proto::RepoBlobs::decode(blobs?.as_slice()).ok()?,
-        })
+        let rebuilt = folded(self.repo, prior, self.entries, clock, self.rules).ok()?;
+        Some(Rebuilt { meta: rebuilt.meta?, blobs: rebuilt.blobs? })
+    }
+
+    /// The sums that RepoMeta states.
+    fn stated(&self) -> Sums {
+        Sums::stated(self.meta.size, &self.meta.platforms, &self.meta.vendors)
     }
 
     fn images(&self) -> impl Iterator<Item = &ImageEntry> {
@@ -108,18 +111,19 @@ impl Aggregates<'_> {
         self.images().filter(recorded).flat_map(brings).collect()
     }
 
-    fn blob(&self, digest: &str, again: &Rebuilt, fresh: &Rebuilt, required: bool) -> Option<Finding> {
-        let expected = again.blobs.blobs.get(digest)?;
+    fn blob(&self, digest: &str, again: &Rebuilt<'_>, fresh: &Rebuilt<'_>, required: bool) -> Option<Finding> {
+        let expected = again.blobs.get(digest)?.info();
         let finding = Finding::new(Id::AggregateDiffers).reference("blob").digest(digest);
-        let Some(found) = self.blobs.blobs.get(digest) else {
-            return required.then(|| finding.expected(describe(expected)).found("not recorded"));
+        let Some(found) = self.blobs.get(digest) else {
+            return required.then(|| finding.expected(describe(&expected)).found("not recorded"));
         };
-        let explained = fresh.blobs.blobs.get(digest) == Some(found) || self.explained(digest, found, fresh);
-        (!explained).then(|| finding.expected(describe(expected)).found(describe(found)))
+        let explained =
+            fresh.blobs.get(digest).is_some_and(|blob| blob == found) || self.explained(digest, &found.info(), fresh);
+        (!explained).then(|| finding.expected(describe(&expected)).found(describe(&found.info())))
     }
 
     /// Whether some order of pushes leaves this.
-    fn explained(&self, digest: &str, found: &proto::BlobInfo, fresh: &Rebuilt) -> bool {
+    fn explained(&self, digest: &str, found: &proto::BlobInfo, fresh: &Rebuilt<'_>) -> bool {
         self.images().any(|image| {
             let mut parts = parts(image).iter();
             let part = |size: i64| *found == proto::BlobInfo { size, ..Default::default() };
@@ -129,11 +133,11 @@ impl Aggregates<'_> {
     }
 
     /// Whether `found` is what storing `image` itself leaves, at some moment.
-    fn own(&self, image: &ImageEntry, found: &proto::BlobInfo, fresh: &Rebuilt) -> bool {
+    fn own(&self, image: &ImageEntry, found: &proto::BlobInfo, fresh: &Rebuilt<'_>) -> bool {
         let time = found.last_updated.map(Time::from);
         // That of some child, or of none.
         let possible = |child: &String| {
-            let of = |blobs: &proto::RepoBlobs| blobs.blobs.get(child)?.last_updated.map(Time::from);
+            let of = |blobs: &Blobs<'_>| blobs.last_updated(child).map(Time::from);
             of(self.blobs) == time || of(&fresh.blobs) == time
         };
         let newest = |children: &[String]| time.filter(|_| children.iter().any(possible)).unwrap_or(Time::ZERO);
@@ -142,15 +146,16 @@ impl Aggregates<'_> {
 
     /// Sums are taken when a tag is pushed or anything is deleted. What is pushed without a tag after that is recorded and
     /// not in them; nothing else is one without the other.
-    fn sums(&self, again: &Rebuilt, required: &BTreeSet<&str>) -> Vec<Finding> {
-        let (found, again_found) = (Sums::stated(self.meta), Sums::stated(&again.meta));
+    fn sums(&self, again: &Rebuilt<'_>, required: &BTreeSet<&str>) -> Vec<Finding> {
+        let (found, again_found) = (self.stated(), again.sums());
         if self.ambiguous() || found == again_found {
             return Vec::new();
         }
         let late = self.late();
-        let recorded = |digest: &str| required.contains(digest) || self.blobs.blobs.contains_key(digest);
-        let high = Sums::reached(&again.meta.tags, &again.blobs, recorded);
-        let low = Sums::reached(&again.meta.tags, &again.blobs, |digest| recorded(digest) && !late.contains(digest));
+        let recorded = |digest: &str| required.contains(digest) || self.blobs.get(digest).is_some();
+        let reached = |counted: &dyn Fn(&str) -> bool| Sums::reached(again.meta.tags.values(), &again.blobs, counted);
+        let high = reached(&recorded);
+        let low = reached(&|digest| recorded(digest) && !late.contains(digest));
         let mut findings = Vec::new();
         let mut report = |part: &str, expected: String, found: String| {
             findings.push(Finding::new(Id::AggregateDiffers).reference(part).expected(expected).found(found));
@@ -158,7 +163,7 @@ impl Aggregates<'_> {
         if !between(low.size, found.size, high.size) {
             report("size", high.size.to_string(), found.size.to_string());
         }
-        let [low_platforms, found_platforms, high_platforms] = [&low, &found, &high].map(platforms);
+        let [low_platforms, found_platforms, high_platforms] = [&low, &found, &high].map(Sums::platforms);
         if !within(&low_platforms, &found_platforms, &high_platforms) {
             report("platforms", text(&high_platforms), text(&found_platforms));
         }
@@ -197,7 +202,7 @@ impl Aggregates<'_> {
     }
 
     /// At run time the newest image is only ever replaced by a newer one, even when its tag moves on.
-    fn last_updated(&self, again: &Rebuilt, fresh: &Rebuilt) -> Option<Finding> {
+    fn last_updated(&self, again: &Rebuilt<'_>, fresh: &Rebuilt<'_>) -> Option<Finding> {
         let found = self.meta.last_updated_image.as_ref();
         if found == again.meta.last_updated_image.as_ref() || found == fresh.meta.last_updated_image.as_ref() {
             return None;
@@ -209,7 +214,7 @@ impl Aggregates<'_> {
             let known = self.meta.tags.values().any(|tag| tag.digest == image.digest)
                 || self.meta.statistics.contains_key(&image.digest);
             let late_enough = time(Some(image)) >= self.earliest();
-            let recorded = self.blobs.blobs.get(&image.digest).and_then(|blob| blob.last_updated);
+            let recorded = self.blobs.last_updated(&image.digest);
             let of_index = self
                 .images()
                 .any(|known| known.digest == image.digest && matches!(known.content, Content::Index { .. }));
@@ -236,11 +241,6 @@ fn parts(image: &ImageEntry) -> &[(String, i64)] {
 /// Digests of the blobs that storing an image records.
 fn brings(image: &ImageEntry) -> impl Iterator<Item = &str> {
     std::iter::once(&image.digest).chain(parts(image).iter().map(|(digest, _)| digest)).map(String::as_str)
-}
-
-/// Platforms by OS and architecture.
-fn platforms<'r>(sums: &Sums<'r>) -> BTreeSet<(&'r str, &'r str)> {
-    sums.platforms.keys().copied().collect()
 }
 
 fn between(low: i64, found: i64, high: i64) -> bool {

@@ -1,7 +1,7 @@
 //! ImageMeta: from the record to the facts that a repo's records are made of, and equality as zot sees it (spec §6).
 
 use crate::oci::{self, time::Time};
-use crate::records::image::{Content, ImageEntry};
+use crate::records::image::{Content, ImageEntry, Referrer};
 use crate::records::proto;
 use prost::Message as _;
 use std::fmt::Debug;
@@ -12,38 +12,33 @@ use std::fmt::Debug;
 pub fn entry(reference: &str, digest: &str, record: &proto::ImageMeta) -> Option<ImageEntry> {
     let reference = reference.to_owned();
     let is_tag = !crate::storage::valid_digest(&reference);
-    let common =
-        |media_type, size, content, subject: Option<&proto::Descriptor>, artifact_type, annotations| ImageEntry {
-            reference,
-            is_tag,
-            digest: digest.to_owned(),
-            media_type,
-            meta: Vec::new(),
-            size,
-            content,
-            subject: subject.map(|subject| subject.digest.clone()),
-            artifact_type,
-            annotations,
-            pushed: None,
-        };
+    let common = |media_type, size, content, referrer: Option<Referrer>| ImageEntry {
+        reference,
+        is_tag,
+        digest: digest.to_owned(),
+        media_type,
+        meta: Vec::new(),
+        size,
+        content,
+        referrer: referrer.map(Box::new),
+        pushed: None,
+    };
     if let Some(found) = record.index.as_ref().filter(|_| record.media_type == oci::INDEX) {
         let index = found.index.as_ref().filter(|_| found.digest == digest)?;
         let content = Content::Index { children: index.manifests.iter().map(|child| child.digest.clone()).collect() };
-        let artifact_type = index.artifact_type.clone().unwrap_or_default();
-        return Some(common(
-            oci::INDEX,
-            found.size,
-            content,
-            index.subject.as_ref(),
-            artifact_type,
-            index.annotations.clone(),
-        ));
+        let referrer = index.subject.as_ref().map(|subject| Referrer {
+            subject: subject.digest.clone(),
+            artifact_type: index.artifact_type.clone().unwrap_or_default(),
+            annotations: index.annotations.clone(),
+        });
+        return Some(common(oci::INDEX, found.size, content, referrer));
     }
     let [found] = record.manifests.as_slice() else { return None };
     let manifest = found.manifest.as_ref().filter(|_| found.digest == digest && record.media_type == oci::MANIFEST)?;
     let config = found.config.as_ref()?;
     let own = manifest.config.clone().unwrap_or_default();
-    let mut blobs = vec![(own.digest, own.size)];
+    let mut blobs = Vec::with_capacity(manifest.layers.len() + 1);
+    blobs.push((own.digest, own.size));
     blobs.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size)));
     let vendor = ["org.opencontainers.image.vendor", "org.label-schema.vendor"]
         .iter()
@@ -55,15 +50,12 @@ pub fn entry(reference: &str, digest: &str, record: &proto::ImageMeta) -> Option
         platform: platform(config),
         last_updated: last_updated(config),
     };
-    let artifact_type = manifest.artifact_type.clone().filter(|kind| !kind.is_empty()).unwrap_or(own.media_type);
-    Some(common(
-        oci::MANIFEST,
-        found.size,
-        content,
-        manifest.subject.as_ref(),
-        artifact_type,
-        manifest.annotations.clone(),
-    ))
+    let referrer = manifest.subject.as_ref().map(|subject| Referrer {
+        subject: subject.digest.clone(),
+        artifact_type: manifest.artifact_type.clone().filter(|kind| !kind.is_empty()).unwrap_or(own.media_type),
+        annotations: manifest.annotations.clone(),
+    });
+    Some(common(oci::MANIFEST, found.size, content, referrer))
 }
 
 fn platform(config: &proto::Image) -> Option<proto::Platform> {

@@ -12,6 +12,7 @@
 pub mod aggregates;
 pub mod compare;
 pub mod findings;
+mod images;
 pub mod push_times;
 pub mod quick;
 mod reached;

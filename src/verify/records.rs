@@ -5,7 +5,7 @@
 //! referrers of an image that was deleted while they stayed in storage, and signatures that another one displaces when
 //! both are recorded in the order of the index.
 
-use super::compare::{self, text};
+use super::compare::text;
 use super::findings::{Finding, Id};
 use super::source::Listed;
 use crate::oci::time::Time;
@@ -15,7 +15,7 @@ use crate::records::signature::SignatureEntry;
 use crate::records::wire::{Record, unknown_fields};
 use crate::records::{RepoChange, RepoState, proto};
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A repo's records and what they should reflect.
 pub struct Records<'a> {
@@ -92,47 +92,6 @@ impl Records<'_> {
             }
         }
         findings
-    }
-
-    /// ImageMeta of every image of the index. `records` holds what the metaDB has, by digest.
-    #[must_use]
-    pub fn image_records(&self, records: &BTreeMap<&str, Option<Vec<u8>>>) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut seen = BTreeSet::new();
-        // Of a digest that is listed several times, under whatever media types, the last one is what is recorded.
-        let last: BTreeMap<&str, &ImageEntry> = self.images().map(|image| (image.digest.as_str(), image)).collect();
-        for first in self.images().filter(|image| seen.insert(image.digest.as_str())) {
-            let tag = if first.is_tag { first.reference.as_str() } else { "" };
-            let image = last.get(first.digest.as_str()).copied().unwrap_or(first);
-            let Some(found) = records.get(image.digest.as_str()).and_then(Option::as_deref) else {
-                findings.push(Finding::new(Id::ImageMissing).reference(tag).digest(&image.digest));
-                continue;
-            };
-            if proto::ImageMeta::decode(found).is_err() {
-                findings.push(Finding::undecodable_image(&image.digest));
-                continue;
-            }
-            if found != image.meta {
-                findings.extend(unknown(Record::ImageMeta, "ImageMeta", found).map(|one| one.digest(&image.digest)));
-            }
-            if !self.from_storage || self.bad.contains(&image.digest) || self.lacks_config(image) {
-                continue;
-            }
-            if let Ok(Some((part, expected, found))) = compare::difference(&image.meta, found) {
-                let finding = Finding::new(Id::ImageDiffers).reference(tag).digest(&image.digest);
-                findings.push(finding.expected(format!("{part}: {expected}")).found(format!("{part}: {found}")));
-            }
-        }
-        findings
-    }
-
-    /// Whether the image's config could not be read, so that an empty one stands in for it.
-    fn lacks_config(&self, image: &ImageEntry) -> bool {
-        use crate::records::image::Content;
-        match &image.content {
-            Content::Manifest { blobs, .. } => blobs.first().is_some_and(|(config, _)| self.bad.contains(config)),
-            Content::Index { .. } => false,
-        }
     }
 
     /// Recorded signatures against those in storage. Without storage only the digests are compared.
@@ -227,18 +186,23 @@ impl Records<'_> {
     pub fn referrers(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let listed: BTreeSet<&str> = self.listed.iter().map(|found| found.digest.as_str()).collect();
-        let mut wanted: BTreeMap<(&str, &str), &ImageEntry> = BTreeMap::new();
+        let mut wanted = BTreeMap::new();
         for image in self.images() {
-            if let Some(subject) = &image.subject {
-                wanted.insert((subject, &image.digest), image);
+            if let Some(referrer) = &image.referrer {
+                wanted.insert((referrer.subject.as_str(), image.digest.as_str()), (image, referrer));
+            }
+        }
+        let mut recorded = HashMap::new();
+        for (subject, list) in &self.meta.referrers {
+            for found in &list.list {
+                recorded.entry((subject.as_str(), found.digest.as_str())).or_insert(found);
             }
         }
         let about = |subject: &str, digest: &str| {
             Finding::new(Id::ReferrerDiffers).reference(&format!("referrer of {subject}")).digest(digest)
         };
-        for ((subject, digest), image) in &wanted {
-            let list = self.meta.referrers.get(*subject);
-            let Some(found) = list.and_then(|list| list.list.iter().find(|found| found.digest == *digest)) else {
+        for ((subject, digest), (image, referrer)) in &wanted {
+            let Some(found) = recorded.get(&(*subject, *digest)) else {
                 // Deleting an image at run time forgets its referrers at once; they leave storage later.
                 if listed.contains(subject) {
                     findings.push(about(subject, digest).expected("recorded").found("not recorded"));
@@ -247,9 +211,9 @@ impl Records<'_> {
             };
             let parts = [
                 ("media type", image.media_type.to_owned(), found.media_type.clone()),
-                ("artifact type", image.artifact_type.clone(), found.artifact_type.clone()),
+                ("artifact type", referrer.artifact_type.clone(), found.artifact_type.clone()),
                 ("size", image.size.to_string(), found.size.to_string()),
-                ("annotations", text(&image.annotations), text(&found.annotations)),
+                ("annotations", text(&referrer.annotations), text(&found.annotations)),
             ];
             if let Some((part, wanted, got)) = parts.into_iter().find(|(_, wanted, got)| wanted != got) {
                 findings

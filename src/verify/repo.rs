@@ -7,21 +7,23 @@
 
 use super::aggregates::Aggregates;
 use super::findings::{Finding, Id, LAST_UPDATED};
+use super::images::{BATCH, Images, lost};
 use super::records::{Records, unknown};
-use super::source::{self, Index, Listed};
+use super::source::{self, Ahead, Index, Listed};
 use super::{Depth, Verify, VerifyError, compare, push_times, quick};
+use crate::checksum::Checksum;
 use crate::error::chain;
 use crate::metadb::MetaDbError;
 use crate::oci::time::Time;
+use crate::records::blobs::Blobs;
 use crate::records::fold::{Entry, RepoEntries};
-use crate::records::image::ImageEntry;
-use crate::records::wire::Record;
+use crate::records::wire::{Malformed, Record};
 use crate::records::{RepoState, proto};
 use crate::state::RepoMemory;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 /// Times this far in the future are no mere difference between two clocks.
@@ -154,7 +156,7 @@ impl Look<'_> {
     fn judge(&self, listed: &[Listed], damaged: bool, seen: &mut Seen) -> Result<(), VerifyError> {
         let depth = self.verify.depth;
         let meta = match self.state.meta.as_deref().map(proto::RepoMeta::decode).transpose() {
-            Ok(meta) => meta,
+            Ok(meta) => meta.map(without_placeholders),
             Err(_) => {
                 let finding = Finding::new(Id::RecordUndecodable).reference("RepoMeta");
                 seen.findings.push(finding.found("RepoMeta cannot be decoded"));
@@ -181,13 +183,13 @@ impl Look<'_> {
             if images {
                 seen.findings.push(Finding::new(Id::RepoMissing).expected("recorded").found("no RepoMeta record"));
             }
-            seen.memory = Some(self.remember(depth, &seen.digests, &BTreeMap::new()));
+            seen.memory = Some(self.remember(depth, &seen.digests, &[]));
             return Ok(());
         };
         let judged = Judged { look: self, listed, meta: &meta };
         match depth {
             Depth::Quick if quick::agrees(&meta, listed) => {
-                seen.memory = Some(self.remember(depth, &seen.digests, &BTreeMap::new()));
+                seen.memory = Some(self.remember(depth, &seen.digests, &[]));
                 Ok(())
             }
             Depth::Quick | Depth::Deep => judged.with_storage(seen),
@@ -200,10 +202,10 @@ impl Look<'_> {
         }
     }
 
-    fn read(&self, listed: &[Listed]) -> Result<source::Storage, VerifyError> {
+    fn read<T: Send>(&self, listed: &[Listed], ahead: &Ahead<'_, T>) -> Result<(source::Storage, T), VerifyError> {
         let index = Index { stat: self.stat, text: self.text, listed };
         let verify = self.verify;
-        source::read(verify.stores, self.repo, &index, verify.rules, verify.progress, verify.cancel)
+        source::read(verify.stores, self.repo, &index, verify.rules, ahead, verify.progress, verify.cancel)
             .map_err(|_| VerifyError::Cancelled)
     }
 
@@ -212,7 +214,9 @@ impl Look<'_> {
         if self.verify.depth != Depth::Deep {
             return Ok(listed.iter().any(Listed::usable));
         }
-        let storage = self.read(listed)?;
+        // There are no records to compare with.
+        let see = |_: &mut (), _: &[&str], entries: &mut [Entry], _: &BTreeSet<String>| forget_records(entries);
+        let (storage, ()) = self.read(listed, &Ahead { begin: &|| (), see: &see })?;
         seen.manifests = storage.read.manifests;
         seen.bytes = storage.read.bytes;
         seen.findings.extend(storage.problems);
@@ -255,15 +259,13 @@ impl Look<'_> {
         }
     }
 
-    /// What to remember of a repo that is as it should be.
-    fn remember(&self, depth: Depth, digests: &[String], images: &Images<'_>) -> RepoMemory {
-        let image = |digest: &str| images.get(digest).and_then(Option::as_deref);
-        RepoMemory::new(depth, self.stat, self.state, digests, self.stars, image)
+    /// What to remember of a repo that is as it should be. `images`: checksums of the records of `digests`, where they were
+    /// looked at.
+    fn remember(&self, depth: Depth, digests: &[String], images: &[Option<Checksum>]) -> RepoMemory {
+        let images = (0..digests.len()).map(|at| images.get(at).copied().flatten());
+        RepoMemory::new(depth, self.stat, self.state, digests, self.stars, images)
     }
 }
-
-/// ImageMeta records by digest.
-type Images<'a> = BTreeMap<&'a str, Option<Vec<u8>>>;
 
 /// A repo whose RepoMeta could be decoded.
 struct Judged<'a> {
@@ -273,57 +275,39 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    fn images<'d>(&self, digests: &'d [String]) -> Result<Images<'d>, VerifyError> {
-        let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
-        match self.look.verify.db.images(&digests) {
-            Ok(records) => Ok(digests.into_iter().zip(records).collect()),
-            // One bad page must not hide what the others say.
-            Err(MetaDbError::Damaged { .. }) => {
-                let one = |digest: &str| match self.look.verify.db.images(&[digest]) {
-                    Ok(mut records) => records.pop().flatten(),
-                    // No protobuf message: it is reported as a record that cannot be decoded.
-                    Err(_) => Some(vec![0xff]),
-                };
-                Ok(digests.into_iter().map(|digest| (digest, one(digest))).collect())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Judge by records alone. `false`: something is suspicious.
     fn by_records(&self, seen: &mut Seen) -> Result<bool, VerifyError> {
-        let images = self.images(&seen.digests)?;
-        let Some(entries) = self.recorded_entries(&images) else { return Ok(false) };
-        let findings = self.compare(&entries, false, &BTreeSet::new(), &images);
+        let mut images = Images::new(self.look.verify.db, &seen.digests);
+        let Some(entries) = self.recorded_entries(&mut images)? else { return Ok(false) };
+        let findings = self.compare(entries, false, &BTreeSet::new());
         if !findings.is_empty() || self.suspicious_push_times() {
             return Ok(false);
         }
-        seen.memory = Some(self.look.remember(Depth::Records, &seen.digests, &images));
+        seen.memory = Some(self.look.remember(Depth::Records, &seen.digests, &images.checksums()?));
         Ok(true)
     }
 
-    /// The index's images as their records have them; `None` if one is not recorded.
-    fn recorded_entries(&self, images: &Images<'_>) -> Option<RepoEntries> {
+    /// The index's images as their records have them; `None` if one is not recorded, or not as expected.
+    fn recorded_entries(&self, images: &mut Images<'_>) -> Result<Option<RepoEntries>, VerifyError> {
         let signatures = quick::signature_digests(self.meta);
         let mut entries = RepoEntries {
             tags: self.listed.iter().map(|found| found.tag.clone()).filter(|tag| !tag.is_empty()).collect(),
             ..RepoEntries::default()
         };
-        for found in self.listed.iter().filter(|found| found.usable()) {
-            let counted = self.meta.statistics.contains_key(&found.digest);
-            let cosign = crate::records::signature::is_cosign_tag(&found.tag, false);
-            if signatures.contains(found.digest.as_str()) && (!counted || cosign) {
-                continue;
+        for listed in self.listed.chunks(BATCH) {
+            let records = images.fetch(&listed.iter().map(|found| found.digest.as_str()).collect::<Vec<_>>())?;
+            for found in listed.iter().filter(|found| found.usable()) {
+                let counted = self.meta.statistics.contains_key(&found.digest);
+                let cosign = crate::records::signature::is_cosign_tag(&found.tag, false);
+                if signatures.contains(found.digest.as_str()) && (!counted || cosign) {
+                    continue;
+                }
+                let record = records.get(found.digest.as_str()).and_then(Option::as_deref);
+                let Some(entry) = record.and_then(|record| recorded_entry(found, record)) else { return Ok(None) };
+                entries.entries.push(entry);
             }
-            let record = images.get(found.digest.as_str())?.as_deref()?;
-            let record = proto::ImageMeta::decode(record).ok()?;
-            let entry = compare::entry(found.reference(), &found.digest, &record)?;
-            if source::is_index(&found.media_type) != (entry.media_type == crate::oci::INDEX) {
-                return None;
-            }
-            entries.entries.push(Entry::Image(Box::new(entry)));
         }
-        Some(entries)
+        Ok(Some(entries))
     }
 
     /// A few blobs of a cluster are enough to see whether it is one.
@@ -339,34 +323,41 @@ impl Judged<'_> {
     }
 
     fn with_storage(&self, seen: &mut Seen) -> Result<(), VerifyError> {
-        let storage = self.look.read(self.listed)?;
+        let digests = std::mem::take(&mut seen.digests);
+        let begin = || Ok(Images::new(self.look.verify.db, &digests));
+        let see = |images: &mut Result<Images<'_>, MetaDbError>, digests: &[&str], entries: &mut [Entry], bad: &_| {
+            if let Ok(open) = images
+                && let Err(error) = open.judge(digests, entries, bad)
+            {
+                *images = Err(error);
+            }
+            forget_records(entries);
+        };
+        let (storage, images) = self.look.read(self.listed, &Ahead { begin: &begin, see: &see })?;
+        let (mut images, entries, bad) = (images?, storage.read.entries, storage.bad);
         seen.manifests = storage.read.manifests;
         seen.bytes = storage.read.bytes;
-        let images = self.images(&seen.digests)?;
         seen.findings.extend(storage.problems);
-        seen.findings.extend(self.compare(&storage.read.entries, true, &storage.bad, &images));
-        let pushed = storage.read.entries.entries.iter().filter_map(|entry| match entry {
-            Entry::Image(image) => Some((image.digest.as_str(), image.pushed?)),
-            Entry::Signature(_) => None,
-        });
+        // Those that were not seen ahead.
+        images.judge(&[], &entries.entries, &bad)?;
+        seen.findings.append(&mut images.findings);
+        let checksums = images.checksums()?;
+        let pushed = entries.entries.iter().filter_map(Entry::image);
+        let pushed = pushed.filter_map(|image| Some((image.digest.as_str(), image.pushed?)));
         seen.findings.extend(push_times::check(self.meta, &pushed.collect()));
-        seen.memory = Some(self.look.remember(Depth::Deep, &seen.digests, &images));
+        seen.findings.extend(self.compare(entries, true, &bad));
+        seen.memory = Some(self.look.remember(Depth::Deep, &digests, &checksums));
+        seen.digests = digests;
         Ok(())
     }
 
-    fn compare(
-        &self,
-        entries: &RepoEntries,
-        from_storage: bool,
-        bad: &BTreeSet<String>,
-        images: &Images<'_>,
-    ) -> Vec<Finding> {
+    /// Everything but the image records.
+    fn compare(&self, mut entries: RepoEntries, from_storage: bool, bad: &BTreeSet<String>) -> Vec<Finding> {
         let Look { verify, repo, state, stars, .. } = *self.look;
         let (meta, listed, rules) = (self.meta, self.listed, verify.rules);
         let mut findings = Vec::new();
-        let records = Records { repo, state, meta, listed, entries, from_storage, bad, rules };
+        let records = Records { repo, state, meta, listed, entries: &entries, from_storage, bad, rules };
         findings.extend(records.tags());
-        findings.extend(records.image_records(images));
         findings.extend(records.signature_records());
         findings.extend(records.referrers());
         findings.extend(state.meta.as_deref().and_then(|bytes| unknown(Record::RepoMeta, "RepoMeta", bytes)));
@@ -374,42 +365,40 @@ impl Judged<'_> {
         if let Some(stars) = stars.filter(|stars| *stars != meta.stars) {
             findings.push(Finding::new(Id::StarsDiffer).expected(stars.to_string()).found(meta.stars.to_string()));
         }
-        match state.blobs.as_deref().map(proto::RepoBlobs::decode).transpose() {
-            Err(_) => {
+        match state.blobs.as_deref().map_or(Ok(Blobs::default()), Blobs::recorded) {
+            Err(Malformed) => {
                 let finding = Finding::new(Id::RecordUndecodable).reference("RepoBlobs");
                 findings.push(finding.found("RepoBlobs cannot be decoded"));
             }
             Ok(blobs) => {
-                let known = |entry: &Entry| match entry {
-                    Entry::Image(image) => !lost(image, bad),
-                    Entry::Signature(_) => true,
-                };
                 // Images that were not read as they should be say nothing about sums.
-                let sound = RepoEntries {
-                    tags: entries.tags.clone(),
-                    entries: if bad.is_empty() {
-                        Vec::new()
-                    } else {
-                        entries.entries.iter().filter(|entry| known(entry)).cloned().collect()
-                    },
-                    partial: entries.partial,
-                };
-                let entries = if bad.is_empty() { entries } else { &sound };
-                let blobs = blobs.unwrap_or_default();
+                entries.entries.retain(|entry| entry.image().is_none_or(|image| !lost(image, bad)));
                 let unsure = !bad.is_empty() || entries.partial;
-                findings.extend(Aggregates { repo, state, meta, blobs: &blobs, entries, rules, unsure }.check());
+                let (blobs, entries) = (&blobs, &entries);
+                findings.extend(Aggregates { repo, state, meta, blobs, entries, rules, unsure }.check());
             }
         }
         findings
     }
 }
 
-/// Whether the image or its config could not be used.
-fn lost(image: &ImageEntry, bad: &BTreeSet<String>) -> bool {
-    use crate::records::image::Content;
-    let config = match &image.content {
-        Content::Manifest { blobs, .. } => blobs.first().is_some_and(|(config, _)| bad.contains(config)),
-        Content::Index { .. } => false,
-    };
-    config || bad.contains(&image.digest)
+/// Every image has lists of signatures and referrers, which are mostly empty and say nothing.
+fn without_placeholders(mut meta: proto::RepoMeta) -> proto::RepoMeta {
+    meta.signatures.retain(|_, found| found.map.values().any(|list| !list.list.is_empty()));
+    meta.referrers.retain(|_, found| !found.list.is_empty());
+    meta
+}
+
+/// What `record` says of the image that is listed; `None` if it is not one of it, or has more than this version knows.
+fn recorded_entry(found: &Listed, record: &[u8]) -> Option<Entry> {
+    let decoded = proto::ImageMeta::decode(record).ok()?;
+    let entry = compare::entry(found.reference(), &found.digest, &decoded)?;
+    let as_listed = source::is_index(&found.media_type) == (entry.media_type == crate::oci::INDEX);
+    let known = unknown(Record::ImageMeta, "ImageMeta", record).is_none();
+    (as_listed && known).then(|| Entry::Image(Box::new(entry)))
+}
+
+/// What was compared, or will not be, need not stay in memory.
+fn forget_records(entries: &mut [Entry]) {
+    entries.iter_mut().for_each(|entry| drop(entry.take_meta()));
 }

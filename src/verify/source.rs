@@ -1,22 +1,23 @@
 //! A repo's storage for verify: what cannot be read becomes a finding, and reading goes on.
 //!
-//! [`read_repo`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
+//! [`read_repo_ahead`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
 //! notes what is missing or unreadable, and hands on "not found" for such manifests and an empty document for such
 //! configs and layers, so that everything else of the repo is still judged. What depends on a stand-in is listed in
 //! [`Storage::bad`] and is not compared.
 
 use super::findings::{Finding, Id};
+use super::lock;
 use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::oci::{self, json};
 use crate::progress::Progress;
-use crate::records::fold::Rules;
+use crate::records::fold::{Entry, Rules};
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
-use crate::walk::read::{RepoRead, read_repo};
+use crate::walk::read::{RepoRead, TakesAhead, read_repo_ahead};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// One descriptor of `index.json` that zot does not skip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,18 +102,30 @@ pub struct Index<'a> {
     pub listed: &'a [Listed],
 }
 
+/// Who sees the entries of a repo as they are read. Begins anew with every attempt to read it.
+pub struct Ahead<'a, T> {
+    /// The beginning.
+    pub begin: &'a dyn Fn() -> T,
+    /// Called for every batch, in the order of the index, with the digests that it lists, what was made of them, and the
+    /// digests of what could not be used so far.
+    pub see: &'a See<'a, T>,
+}
+
+type See<'a, T> = dyn Fn(&mut T, &[&str], &mut [Entry], &BTreeSet<String>) + Sync + 'a;
+
 /// Read all documents of a repo.
 ///
 /// # Errors
 /// Only if asked to stop.
-pub fn read(
+pub fn read<T: Send>(
     store: &dyn ImageStore,
     repo: &str,
     index: &Index<'_>,
     rules: Rules,
+    ahead: &Ahead<'_, T>,
     progress: &dyn Progress,
     cancel: &Cancel,
-) -> Result<Storage, StorageError> {
+) -> Result<(Storage, T), StorageError> {
     let mut manifests: BTreeMap<&str, Vec<&Listed>> = BTreeMap::new();
     for found in index.listed {
         manifests.entry(&found.digest).or_default().push(found);
@@ -120,11 +133,17 @@ pub fn read(
     // Documents are decoded twice only where decoding them once has failed.
     for careful in [false, true] {
         let source = Source { store, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
+        let gathered = Mutex::new((ahead.begin)());
+        let take = |digests: &[&str], entries: &mut [Entry]| {
+            (ahead.see)(&mut lock(&gathered), digests, entries, &lock(&source.seen).bad);
+        };
         // On this thread alone: findings come in the order of the index.
-        let outcome = read_repo(&source, repo, rules, 1, progress, cancel);
-        let seen = source.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let takes = TakesAhead { from: 1, take: &take };
+        let outcome = read_repo_ahead(&source, repo, rules, 1, Some(takes), progress, cancel);
+        let seen = source.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let gathered = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok(read) => return Ok(Storage { read, problems: seen.problems, bad: seen.bad }),
+            Ok(read) => return Ok((Storage { read, problems: seen.problems, bad: seen.bad }, gathered)),
             // Whatever could not be read then says nothing about storage.
             Err(_) if cancel.is_cancelled() => return Err(StorageError::Cancelled),
             Err(_) if !careful => {}
@@ -141,7 +160,7 @@ pub fn read(
                     bytes: 0,
                 };
                 let bad = manifests.keys().map(|digest| (*digest).to_owned()).collect();
-                return Ok(Storage { read, problems, bad });
+                return Ok((Storage { read, problems, bad }, (ahead.begin)()));
             }
         }
     }
@@ -261,7 +280,7 @@ impl ImageStore for Source<'_> {
 
     fn read_blobs(&self, repo: &str, digests: &[&str]) -> Vec<Result<Blob, StorageError>> {
         let outcomes = self.store.read_blobs(repo, digests);
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         digests.iter().zip(outcomes).map(|(digest, outcome)| self.judge(&mut seen, digest, outcome)).collect()
     }
 }

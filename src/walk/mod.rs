@@ -30,7 +30,7 @@ use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
 use plan::{Plan, Scope};
 use prost::Message as _;
-use read::{Ahead as TakeAhead, ReadError, Reading, RepoRead, read_repo_within};
+use read::{ReadError, Reading, RepoRead, TakesAhead, read_repo_within};
 use settled::write;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -477,7 +477,7 @@ impl Walk<'_> {
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let alone = queue.due.len() - at > readers;
             let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
-            let hand_ahead = |entries: &mut [Entry]| {
+            let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
                 let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
                 let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
                 // Nobody there means that the walk ends, which the next batch finds out.
@@ -489,7 +489,7 @@ impl Walk<'_> {
                 repo,
                 rules: self.rules,
                 jobs: &jobs,
-                ahead: ahead.map(|from| (from, &hand_ahead as &TakeAhead<'_>)),
+                ahead: ahead.map(|from| TakesAhead { from, take: &hand_ahead }),
                 progress: self.progress,
                 cancel: self.cancel,
             });

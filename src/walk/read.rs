@@ -116,13 +116,36 @@ pub fn read_repo(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
-    let memory = Memory::new(usize::MAX, cancel);
-    let share = memory.begin();
-    read_repo_within(&Reading { share: &share, store, repo, rules, jobs: &|_| jobs, ahead: None, progress, cancel })
+    read_repo_ahead(store, repo, rules, jobs, None, progress, cancel)
 }
 
-/// Takes what it wants out of entries.
-pub(super) type Ahead<'a> = dyn Fn(&mut [Entry]) + Sync + 'a;
+/// As [`read_repo`], with somebody who wants to see entries before all are there.
+///
+/// # Errors
+/// As [`read_repo`].
+pub fn read_repo_ahead(
+    store: &dyn ImageStore,
+    repo: &str,
+    rules: Rules,
+    jobs: usize,
+    ahead: Option<TakesAhead<'_>>,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<RepoRead, ReadError> {
+    let memory = Memory::new(usize::MAX, cancel);
+    let share = memory.begin();
+    read_repo_within(&Reading { share: &share, store, repo, rules, jobs: &|_| jobs, ahead, progress, cancel })
+}
+
+/// Who takes image records out of a repo's entries, batch by batch, so that they are not in memory all at once. Not asked
+/// where a digest is listed under several media types: of its records the last counts, which no batch knows.
+#[derive(Clone, Copy)]
+pub struct TakesAhead<'a> {
+    /// Of repos with this many batches, or more.
+    pub from: usize,
+    /// Called with the digests of a batch, and with what was made of them.
+    pub take: &'a (dyn Fn(&[&str], &mut [Entry]) + Sync),
+}
 
 /// How a repo is read.
 pub(super) struct Reading<'a> {
@@ -133,8 +156,7 @@ pub(super) struct Reading<'a> {
     pub(super) rules: Rules,
     /// Threads, by the number of batches.
     pub(super) jobs: &'a dyn Fn(usize) -> usize,
-    /// From how many batches on who takes the image records out of a repo's entries, batch by batch.
-    pub(super) ahead: Option<(usize, &'a Ahead<'a>)>,
+    pub(super) ahead: Option<TakesAhead<'a>>,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
 }
@@ -163,8 +185,7 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
         bytes: length,
     };
     let batches = runs(&listed, |listed| announced(listed.size));
-    // Of a digest under several media types the last record counts, which batches on several threads do not know.
-    let ahead = ahead.filter(|(from, _)| batches.len() >= *from && is_plain(&listed)).map(|(_, ahead)| ahead);
+    let ahead = ahead.filter(|ahead| batches.len() >= ahead.from && is_plain(&listed));
     let read = super::parallel(&batches, jobs(batches.len()), |batch| {
         if cancel.is_cancelled() {
             return Err(ReadError::from(StorageError::Cancelled));
@@ -173,7 +194,8 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
         reader.read(batch)?;
         let mut read = reader.out;
         if let Some(ahead) = ahead {
-            ahead(&mut read.entries);
+            let digests: Vec<&str> = batch.iter().map(|listed| listed.digest.as_str()).collect();
+            (ahead.take)(&digests, &mut read.entries);
         }
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         progress.part_read(read.manifests, read.bytes, batch.len() as f64 / listed.len() as f64);

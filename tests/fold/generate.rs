@@ -4,7 +4,7 @@ use super::{REPO, digest_of};
 use metactl::oci::time::Time;
 use metactl::oci::{INDEX, MANIFEST};
 use metactl::records::fold::{Entry, RepoEntries, Rules};
-use metactl::records::image::{Content, ImageEntry};
+use metactl::records::image::{Content, ImageEntry, Referrer};
 use metactl::records::proto::{self, RepoBlobs, RepoMeta, Timestamp};
 use metactl::records::signature::{Kind, Layer, SignatureEntry};
 use metactl::records::{RepoState, encode_time};
@@ -72,6 +72,7 @@ fn image() -> impl Strategy<Value = Entry> {
     let about = (prop::option::weighted(0.4, digest()), text(), btree_map(text(), text(), 0..2));
     (place, about, prop::option::of(instant())).prop_map(|((tag, digest, content, size), about, pushed)| {
         let (subject, artifact_type, annotations) = about;
+        let referrer = subject.map(|subject| Box::new(Referrer { subject, artifact_type, annotations }));
         let reference = tag.unwrap_or_else(|| digest.clone());
         Entry::Image(Box::new(ImageEntry {
             is_tag: !reference.starts_with("sha256:"),
@@ -81,9 +82,7 @@ fn image() -> impl Strategy<Value = Entry> {
             meta: Vec::new(),
             size,
             content,
-            subject,
-            artifact_type,
-            annotations,
+            referrer,
             pushed,
         }))
     })

@@ -236,9 +236,7 @@ fn one_image() -> RepoEntries {
         meta: Vec::new(),
         size: 1,
         content: Content::Index { children: Vec::new() },
-        subject: None,
-        artifact_type: String::new(),
-        annotations: BTreeMap::new(),
+        referrer: None,
         pushed: None,
     };
     RepoEntries { tags: ["a".to_owned()].into(), entries: vec![Entry::Image(Box::new(image))], partial: false }

@@ -159,7 +159,8 @@ impl<'a> Model<'a> {
             meta.referrers.insert(String::new(), ReferrersInfo::default());
         }
 
-        if let Some(subject) = &image.subject {
+        if let Some(referrer) = &image.referrer {
+            let subject = &referrer.subject;
             let mut list = meta.referrers.get(subject).cloned().unwrap_or_default().list;
             let mut found = false;
             for known in &mut list {
@@ -174,9 +175,9 @@ impl<'a> Model<'a> {
                     digest: image.digest.clone(),
                     count: 1,
                     media_type: image.media_type.to_owned(),
-                    artifact_type: image.artifact_type.clone(),
+                    artifact_type: referrer.artifact_type.clone(),
                     size: image.size,
-                    annotations: image.annotations.clone(),
+                    annotations: referrer.annotations.clone(),
                 });
             }
             meta.referrers.insert(subject.clone(), ReferrersInfo { list });

@@ -148,13 +148,12 @@ impl Apply<'_, '_, '_> {
                     self.add(builder, new, op, nesting)?;
                     rest = after;
                 }
-                let value = pager.value(node, element)?;
                 match rest.split_first() {
                     Some(((same, op), after)) if **same == *key => {
-                        self.change(builder, node.id, (&key, element, &value), op, nesting)?;
+                        self.change(builder, node, (&key, element), op, nesting)?;
                         rest = after;
                     }
-                    _ => builder.push(self.out, element.flags, &key, &value)?,
+                    _ => builder.push(self.out, element.flags, &key, &pager.value(node, element)?)?,
                 }
             }
         }
@@ -177,31 +176,33 @@ impl Apply<'_, '_, '_> {
         }
     }
 
-    /// Apply `op` to a key that is there: in page `page`, with this element and value.
+    /// Apply `op` to a key that is there: in `node`, with this element. A value that is replaced is not read.
     fn change(
         &mut self,
         builder: &mut TreeBuilder,
-        page: u64,
-        (key, element, value): (&[u8], Element, &[u8]),
+        node: &Node,
+        (key, element): (&[u8], Element),
         op: &Op,
         nesting: usize,
     ) -> Result<(), BoltError> {
+        let tx = self.tx;
+        let value = || tx.pager.value(node, element);
         match (op, element.is_bucket()) {
             (Op::Put(new), false) => builder.push(self.out, 0, key, new),
             (Op::Delete, false) => Ok(()),
             (Op::DeleteBucket, true) => {
-                let (root, _) = self.tx.open_bucket(page, value)?;
+                let (root, _) = tx.open_bucket(node.id, &value()?)?;
                 self.drop_tree(root, nesting + 1)
             }
             (Op::Bucket(ops), true) if ops.clear => {
-                let (root, _) = self.tx.open_bucket(page, value)?;
+                let (root, _) = tx.open_bucket(node.id, &value()?)?;
                 self.drop_tree(root, nesting + 1)?;
                 let value = self.bucket(None, 0, ops, nesting)?;
                 builder.push(self.out, BUCKET, key, &value)
             }
-            (Op::Bucket(ops), true) if ops.keys.is_empty() => builder.push(self.out, element.flags, key, value),
+            (Op::Bucket(ops), true) if ops.keys.is_empty() => builder.push(self.out, element.flags, key, &value()?),
             (Op::Bucket(ops), true) => {
-                let (root, sequence) = self.tx.open_bucket(page, value)?;
+                let (root, sequence) = tx.open_bucket(node.id, &value()?)?;
                 let value = self.bucket(Some(&root), sequence, ops, nesting)?;
                 builder.push(self.out, BUCKET, key, &value)
             }

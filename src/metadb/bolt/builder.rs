@@ -94,7 +94,8 @@ impl<'a> Output<'a> {
         len.div_ceil(self.page_size).max(1) as u64
     }
 
-    /// Append to a buffer that will be written to page `id`. The caller must append whole pages.
+    /// The buffer from which page `id` will be written. The caller must append whole pages, by hand what is small and by
+    /// [`Output::append`] what may be large.
     pub(super) fn page_buffer(&mut self, id: u64) -> Result<&mut Vec<u8>, BoltError> {
         let next = self.buffer_at + (self.buffer.len() / self.page_size) as u64;
         if next != id || self.buffer.len() >= WRITE_SIZE {
@@ -104,14 +105,32 @@ impl<'a> Output<'a> {
         Ok(&mut self.buffer)
     }
 
-    /// Write what has gathered, growing the file first where it ends too early.
+    /// Go on with a page. What is large passes through piece by piece.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), BoltError> {
+        for piece in bytes.chunks(WRITE_SIZE) {
+            self.buffer.extend_from_slice(piece);
+            if self.buffer.len() >= 2 * WRITE_SIZE {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fill the last page with zeros.
+    fn pad(&mut self) {
+        self.buffer.resize(self.buffer.len().next_multiple_of(self.page_size), 0);
+    }
+
+    /// Write the whole pages that have gathered, growing the file first where it ends too early.
     pub(super) fn flush(&mut self) -> Result<(), BoltError> {
-        if self.buffer.is_empty() {
+        let pages = self.buffer.len() / self.page_size;
+        let whole = self.buffer.get(..pages * self.page_size).unwrap_or_default();
+        if whole.is_empty() {
             return Ok(());
         }
         let page_size = self.page_size as u64;
         let start = self.buffer_at * page_size;
-        let end = start + self.buffer.len() as u64;
+        let end = start + whole.len() as u64;
         if end > self.file_len {
             let ahead = self.file_len.saturating_mul(2).min(self.file_len.saturating_add(GROWTH_STEP));
             let len = end.max(ahead).next_multiple_of(page_size);
@@ -119,9 +138,9 @@ impl<'a> Output<'a> {
             self.file_len = len;
             self.grew = true;
         }
-        write_full(self.layer, &self.buffer, start).map_err(|error| BoltError::io("write", self.path, error))?;
-        self.buffer.clear();
-        self.buffer.shrink_to(2 * WRITE_SIZE);
+        write_full(self.layer, whole, start).map_err(|error| BoltError::io("write", self.path, error))?;
+        self.buffer.drain(..pages * self.page_size);
+        self.buffer_at += pages as u64;
         Ok(())
     }
 
@@ -186,8 +205,11 @@ impl Child {
 pub(super) struct TreeBuilder {
     page_size: usize,
     entries: Vec<Entry>,
-    /// Keys and values of `entries`, one after another, as they will stand in the page.
+    /// Keys and values of `entries`, one after another, as they will stand in the page. While an entry is added its value is
+    /// not there yet.
     arena: Vec<u8>,
+    /// Bytes of those keys and values.
+    bytes: usize,
     has_bucket: bool,
     /// Children waiting for a branch page, by level; index 0 holds leaves. A level exists once it had a child.
     branches: Vec<Vec<Child>>,
@@ -195,22 +217,26 @@ pub(super) struct TreeBuilder {
 
 impl TreeBuilder {
     pub(super) fn new(page_size: usize) -> Self {
-        Self { page_size, entries: Vec::new(), arena: Vec::new(), has_bucket: false, branches: Vec::new() }
+        Self { page_size, entries: Vec::new(), arena: Vec::new(), bytes: 0, has_bucket: false, branches: Vec::new() }
     }
 
     fn leaf_size(&self) -> usize {
-        HEADER + self.entries.len() * ELEMENT + self.arena.len()
+        HEADER + self.entries.len() * ELEMENT + self.bytes
     }
 
     /// Add an entry above all earlier ones.
     pub(super) fn push(&mut self, out: &mut Output<'_>, flags: u32, key: &[u8], value: &[u8]) -> Result<(), BoltError> {
         self.entries.push(Entry { flags, key: key.len(), value: value.len() });
         self.arena.extend_from_slice(key);
-        self.arena.extend_from_slice(value);
+        self.bytes += key.len() + value.len();
         self.has_bucket |= flags & BUCKET != 0;
         // Two pages are held back so that the last two can share what is left evenly.
         while self.leaf_size() > 2 * self.page_size {
-            self.emit_leaf_child(out, self.page_size)?;
+            self.emit_leaf_child(out, self.page_size, value)?;
+        }
+        // A large value went out with its page and is never copied as a whole.
+        if !self.entries.is_empty() {
+            self.arena.extend_from_slice(value);
         }
         Ok(())
     }
@@ -243,10 +269,11 @@ impl TreeBuilder {
         if self.branches.is_empty() && one_leaf {
             if inline_limit.is_some_and(|limit| self.leaf_size() <= limit) && !self.has_bucket {
                 let mut page = Vec::with_capacity(self.leaf_size());
-                self.encode_leaf(&mut page, 0, self.entries.len(), 0);
+                self.encode_table(&mut page, 0, self.entries.len(), 0);
+                page.extend_from_slice(&self.arena);
                 return Ok(Built::Inline(page));
             }
-            return self.emit_leaf(out, self.entries.len()).map(|child| Built::Page(child.id));
+            return self.emit_leaf(out, self.entries.len(), &[]).map(|child| Built::Page(child.id));
         }
         self.flush_leaves(out)?;
         let mut level = 0;
@@ -263,48 +290,48 @@ impl TreeBuilder {
     fn flush_leaves(&mut self, out: &mut Output<'_>) -> Result<(), BoltError> {
         while !self.entries.is_empty() {
             let target = share(self.leaf_size(), self.page_size);
-            self.emit_leaf_child(out, target)?;
+            self.emit_leaf_child(out, target, &[])?;
         }
         Ok(())
     }
 
-    fn emit_leaf_child(&mut self, out: &mut Output<'_>, target: usize) -> Result<(), BoltError> {
+    fn emit_leaf_child(&mut self, out: &mut Output<'_>, target: usize, last: &[u8]) -> Result<(), BoltError> {
         let count = cut(self.entries.iter().map(|entry| entry.size()), target, self.page_size);
-        let child = self.emit_leaf(out, count)?;
+        let child = self.emit_leaf(out, count, last)?;
         self.push_child(out, 0, child)
     }
 
-    /// Write the first `count` entries as one leaf page, with overflow pages if they need it.
-    fn emit_leaf(&mut self, out: &mut Output<'_>, count: usize) -> Result<Child, BoltError> {
+    /// Write the first `count` entries as one leaf page, with overflow pages if they need it. `last`: the value of the last
+    /// entry of all, if it is not in the arena.
+    fn emit_leaf(&mut self, out: &mut Output<'_>, count: usize, last: &[u8]) -> Result<Child, BoltError> {
         let bytes: usize = self.entries.iter().take(count).map(|entry| entry.key + entry.value).sum();
         let pages = out.pages_for(HEADER + count * ELEMENT + bytes);
         let id = out.allocate(pages)?;
-        let page_size = out.page_size;
-        let buffer = out.page_buffer(id)?;
-        let end = buffer.len() + pages as usize * page_size;
-        self.encode_leaf(buffer, id, count, pages - 1);
-        buffer.resize(end, 0);
+        self.encode_table(out.page_buffer(id)?, id, count, pages - 1);
+        let in_arena = bytes.min(self.arena.len());
+        out.append(self.arena.get(..in_arena).unwrap_or_default())?;
+        out.append(last.get(..bytes - in_arena).unwrap_or_default())?;
+        out.pad();
         let first_key = self.entries.first().map_or(0, |entry| entry.key);
         let key = self.arena.get(..first_key).unwrap_or_default().to_vec();
         self.entries.drain(..count);
-        self.arena.drain(..bytes);
+        self.arena.drain(..in_arena);
+        self.bytes -= bytes;
         Ok(Child { key, id })
     }
 
-    fn encode_leaf(&self, buffer: &mut Vec<u8>, id: u64, count: usize, overflow: u64) {
+    /// Header and element table of a leaf; keys and values follow.
+    fn encode_table(&self, buffer: &mut Vec<u8>, id: u64, count: usize, overflow: u64) {
         // Counts and sizes fit: `cut` bounds the count, the batch bounds keys and values.
         push_header(buffer, id, LEAF, count as u16, overflow as u32);
         let mut offset = count * ELEMENT;
-        let mut bytes = 0;
         for (index, entry) in self.entries.iter().take(count).enumerate() {
             let pos = offset - index * ELEMENT;
             for word in [entry.flags, pos as u32, entry.key as u32, entry.value as u32] {
                 buffer.extend_from_slice(&word.to_le_bytes());
             }
             offset += entry.key + entry.value;
-            bytes += entry.key + entry.value;
         }
-        buffer.extend_from_slice(self.arena.get(..bytes).unwrap_or_default());
     }
 
     fn push_child(&mut self, out: &mut Output<'_>, level: usize, child: Child) -> Result<(), BoltError> {

@@ -151,19 +151,22 @@ impl<'a> Pager<'a> {
 
     /// The branch or leaf page `id`: its first page, and of the overflow only what the element table needs.
     pub(super) fn node(&self, id: u64) -> Result<Node, BoltError> {
-        let (mut data, header, extent) = self.load(id)?;
-        let table = Node::table_end(header) as u64;
-        if table > self.page_size && table <= extent {
-            data.extend(self.read_vec(id, self.page_size, table.saturating_sub(self.page_size))?);
-        }
-        Node::new(id, data, extent).map_err(|flaw| self.damaged(id, flaw))
+        self.node_up_to(id, 0)
     }
 
-    /// The branch or leaf page `id` with all its overflow pages.
+    /// The branch or leaf page `id` with all its overflow pages, unless they hold a value so large that it is better read
+    /// alone, or not at all.
     pub(super) fn whole_node(&self, id: u64) -> Result<Node, BoltError> {
-        let (mut data, _, extent) = self.load(id)?;
-        if extent > self.page_size {
-            data.extend(self.read_vec(id, self.page_size, extent.saturating_sub(self.page_size))?);
+        const LARGE: u64 = 1 << 20;
+        self.node_up_to(id, LARGE)
+    }
+
+    fn node_up_to(&self, id: u64, limit: u64) -> Result<Node, BoltError> {
+        let (mut data, header, extent) = self.load(id)?;
+        let table = Node::table_end(header) as u64;
+        let end = if extent <= limit { extent } else { table };
+        if end > self.page_size && end <= extent {
+            data.extend(self.read_vec(id, self.page_size, end.saturating_sub(self.page_size))?);
         }
         Node::new(id, data, extent).map_err(|flaw| self.damaged(id, flaw))
     }
