@@ -238,10 +238,12 @@ fn reset(repo: &str, meta: proto::RepoMeta, keep: &BTreeSet<String>) -> proto::R
     let mut tags: BTreeMap<_, _> =
         meta.tags.into_iter().filter(|(tag, _)| tag.is_empty() || keep.contains(tag)).collect();
     tags.entry(String::new()).or_default();
+    let mut statistics = meta.statistics;
+    placeholder(&mut statistics);
     proto::RepoMeta {
         name: repo.to_owned(),
         tags,
-        statistics: meta.statistics,
+        statistics,
         signatures: BTreeMap::from([(String::new(), no_signatures())]),
         referrers: BTreeMap::from([(String::new(), proto::ReferrersInfo::default())]),
         stars: meta.stars,
