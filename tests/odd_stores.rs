@@ -133,6 +133,27 @@ fn a_repos_record_gets_its_name_and_an_empty_one_is_none() {
     }
 }
 
+#[test]
+fn records_under_what_is_no_name_of_a_repo_go() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("zot");
+        repo(&root, "rr", &[oci::MANIFEST]);
+        walk(driver, &root, false);
+        let mut raw = driver.dump(&root);
+        let record = raw.get("RepoMeta", "rr").unwrap().to_vec();
+        for name in ["Never There", "../rr", "rr/"] {
+            raw.put("RepoMeta", name, &record);
+        }
+        driver.restore(&root, &raw);
+        let report = walk(driver, &root, true);
+        assert!(report.complete() && report.stamp.is_there(), "{driver:?} {report:?}");
+        assert_eq!(report.deleted.len(), 3, "{driver:?} {report:?}");
+        let left: Vec<Vec<u8>> = driver.dump(&root).bucket("RepoMeta").into_keys().collect();
+        assert_eq!(left, [b"rr".to_vec()], "{driver:?}");
+    }
+}
+
 /// The repo's RepoMeta under another name of the same length.
 fn renamed(whole: &support::driver::Raw) -> Vec<u8> {
     let mut bytes = whole.get("RepoMeta", "rr").unwrap().to_vec();
