@@ -79,6 +79,27 @@ fn of_two_repos_the_later_one_has_the_last_word() {
 }
 
 #[test]
+fn a_new_repo_has_the_last_word_only_where_it_is_listed_last() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("zot");
+        repo(&root, "b", &[oci::MANIFEST]);
+        assert!(walk(driver, &root, false).complete());
+        // zot reads `a`, which is new, before `b`, which is changed.
+        let digest = repo(&root, "a", &[oci::INDEX]);
+        let index = std::fs::read(root.join("b/index.json")).unwrap();
+        std::fs::write(root.join("b/index.json"), &index).unwrap();
+        assert_eq!(walk(driver, &root, false).parsed, 2);
+        assert_eq!(recorded_type(driver, &root, &digest), oci::MANIFEST, "{driver:?}");
+        // … and `c` after it.
+        repo(&root, "c", &[oci::INDEX]);
+        std::fs::write(root.join("b/index.json"), &index).unwrap();
+        assert_eq!(walk(driver, &root, false).parsed, 2);
+        assert_eq!(recorded_type(driver, &root, &digest), oci::INDEX, "{driver:?}");
+    }
+}
+
+#[test]
 fn an_index_from_the_future_where_there_is_no_repo_keeps_no_records() {
     for driver in Driver::BOTH {
         let dir = tempfile::tempdir().unwrap();
