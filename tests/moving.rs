@@ -110,7 +110,7 @@ impl<'d> Scene<'d> {
         let (cancel, scope) = (Cancel::default(), Scope::default());
         let mut writer = open_writer(&self.driver.place(&self.root)).unwrap();
         let plan = plan(&stores, Some(writer.reader()), &scope, 2, &Silent, &cancel).unwrap();
-        assert_eq!((&plan.changed[..], &plan.gone[..]), (&["due".to_owned()][..], &["gone".to_owned()][..]));
+        assert_eq!((&plan.changed_repos()[..], &plan.gone[..]), (&["due"][..], &["gone".to_owned()][..]));
         between(&self.root);
         let walk = Walk {
             stores: &stores,

@@ -79,6 +79,27 @@ fn of_two_repos_the_later_one_has_the_last_word() {
 }
 
 #[test]
+fn a_new_repo_has_the_last_word_only_where_it_is_listed_last() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("zot");
+        repo(&root, "b", &[oci::MANIFEST]);
+        assert!(walk(driver, &root, false).complete());
+        // zot reads `a`, which is new, before `b`, which is changed.
+        let digest = repo(&root, "a", &[oci::INDEX]);
+        let index = std::fs::read(root.join("b/index.json")).unwrap();
+        std::fs::write(root.join("b/index.json"), &index).unwrap();
+        assert_eq!(walk(driver, &root, false).parsed, 2);
+        assert_eq!(recorded_type(driver, &root, &digest), oci::MANIFEST, "{driver:?}");
+        // … and `c` after it.
+        repo(&root, "c", &[oci::INDEX]);
+        std::fs::write(root.join("b/index.json"), &index).unwrap();
+        assert_eq!(walk(driver, &root, false).parsed, 2);
+        assert_eq!(recorded_type(driver, &root, &digest), oci::INDEX, "{driver:?}");
+    }
+}
+
+#[test]
 fn an_index_from_the_future_where_there_is_no_repo_keeps_no_records() {
     for driver in Driver::BOTH {
         let dir = tempfile::tempdir().unwrap();
@@ -130,6 +151,27 @@ fn a_repos_record_gets_its_name_and_an_empty_one_is_none() {
             assert_eq!(state["RepoMeta"]["rr"]["Name"], "rr", "{driver:?} {record}");
             assert_eq!(state["RepoBlobsMeta"]["rr"]["Name"], "rr", "{driver:?} {record}");
         }
+    }
+}
+
+#[test]
+fn records_under_what_is_no_name_of_a_repo_go() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("zot");
+        repo(&root, "rr", &[oci::MANIFEST]);
+        walk(driver, &root, false);
+        let mut raw = driver.dump(&root);
+        let record = raw.get("RepoMeta", "rr").unwrap().to_vec();
+        for name in ["Never There", "../rr", "rr/"] {
+            raw.put("RepoMeta", name, &record);
+        }
+        driver.restore(&root, &raw);
+        let report = walk(driver, &root, true);
+        assert!(report.complete() && report.stamp.is_there(), "{driver:?} {report:?}");
+        assert_eq!(report.deleted.len(), 3, "{driver:?} {report:?}");
+        let left: Vec<Vec<u8>> = driver.dump(&root).bucket("RepoMeta").into_keys().collect();
+        assert_eq!(left, [b"rr".to_vec()], "{driver:?}");
     }
 }
 

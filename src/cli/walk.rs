@@ -169,8 +169,8 @@ impl Command<'_> {
             Format::Json => ui::json(&json!({
                 "schema_version": 1,
                 "result": "planned",
-                "new": plan.new,
-                "changed": plan.changed,
+                "new": plan.new_repos(),
+                "changed": plan.changed_repos(),
                 "unchanged": plan.unchanged.len(),
                 "deleted": plan.gone,
                 "failed": problems_json(&plan.unreadable),
@@ -182,15 +182,16 @@ impl Command<'_> {
 
     fn plan_table(&self, plan: &Plan) -> String {
         let mut rows = table(self.ui, &["repo", "would be"]);
-        let mut add = |repos: &[String], what: &str, color| {
+        let mut add = |repos: &[&str], what: &str, color| {
             for repo in repos {
                 rows.add_row(vec![cell(repo), tinted(what, color)]);
             }
         };
-        add(&plan.new, "recorded", Color::Green);
-        add(&plan.changed, "read again", Color::Cyan);
-        add(&plan.gone, "deleted from the metaDB", Color::Red);
-        let due = plan.new.len() + plan.changed.len() + plan.gone.len();
+        let gone: Vec<&str> = plan.gone.iter().map(String::as_str).collect();
+        add(&plan.new_repos(), "recorded", Color::Green);
+        add(&plan.changed_repos(), "read again", Color::Cyan);
+        add(&gone, "deleted from the metaDB", Color::Red);
+        let due = plan.due.len() + gone.len();
         let mut out = if due == 0 { String::new() } else { lines(&rows) };
         out.push_str(&problem_table(self.ui, &[("cannot be read", &plan.unreadable)]));
         out.push_str(&format!("{} would change, {} stay as they are\n", count(due, "repo"), plan.unchanged.len()));

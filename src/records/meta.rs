@@ -75,6 +75,7 @@ impl<'a> Meta<'a> {
         })?;
         meta.carry = carry;
         meta.tags.entry("").or_default();
+        placeholder(&mut meta.statistics);
         meta.signatures.insert("", None);
         meta.referrers.insert("", proto::ReferrersInfo::default());
         Ok((meta, verdicts))

@@ -21,6 +21,10 @@ pub(super) struct Field<'a> {
     pub(super) payload: &'a [u8],
 }
 
+/// Wire types of a group's two ends.
+const GROUP: u64 = 3;
+const GROUP_END: u64 = 4;
+
 fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     prost::encoding::decode_varint(bytes).map_err(|_| Malformed)
 }
@@ -32,7 +36,20 @@ pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, M
     let start = *rest;
     let tag = varint(rest)?;
     let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
-    let length = match tag & 7 {
+    let payload = match tag & 7 {
+        GROUP => {
+            skip_group(rest, number)?;
+            &[]
+        }
+        wire => skip_value(rest, wire)?,
+    };
+    let raw = start.get(..start.len() - rest.len()).ok_or(Malformed)?;
+    Ok(Some(Field { number, raw, payload }))
+}
+
+/// Step over a value; a length-delimited one has a payload.
+fn skip_value<'a>(rest: &mut &'a [u8], wire: u64) -> Result<&'a [u8], Malformed> {
+    let length = match wire {
         0 => {
             varint(rest)?;
             0
@@ -44,9 +61,22 @@ pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, M
     };
     let (value, after) = rest.split_at_checked(length).ok_or(Malformed)?;
     *rest = after;
-    let payload = if tag & 7 == 2 { value } else { &[] };
-    let raw = start.get(..start.len() - after.len()).ok_or(Malformed)?;
-    Ok(Some(Field { number, raw, payload }))
+    Ok(if wire == 2 { value } else { &[] })
+}
+
+/// Step over the members of group `number` and its end. zot never writes groups, but keeps those that it finds.
+fn skip_group(rest: &mut &[u8], number: u32) -> Result<(), Malformed> {
+    let mut open = vec![number];
+    while let Some(innermost) = open.last() {
+        let tag = varint(rest)?;
+        let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
+        match tag & 7 {
+            GROUP => open.push(number),
+            GROUP_END if number == *innermost => drop(open.pop()),
+            wire => drop(skip_value(rest, wire)?),
+        }
+    }
+    Ok(())
 }
 
 /// What metactl knows about a message: its field numbers, and which of them are messages themselves.
@@ -352,6 +382,19 @@ mod tests {
         let decoded = proto::RepoMeta::decode(bytes.as_slice()).unwrap();
         let carry = Carry::from_record(Record::RepoMeta, &bytes).unwrap();
         assert_eq!(carry.attach(decoded.encode_to_vec()).unwrap(), bytes);
+    }
+
+    #[test]
+    fn unknown_groups_survive_a_rewrite_too() {
+        // Group 50 holds a number, a text and group 51 with field 50 in it; groups end where their own end stands.
+        let group = [0x93, 0x03, 0x08, 0x07, 0x12, 0x01, 0x94, 0x9b, 0x03, 0x90, 0x03, 0x01, 0x9c, 0x03, 0x94, 0x03];
+        let bytes = [sample(), group.to_vec()].concat();
+        assert_eq!(unknown_fields(Record::RepoMeta, &bytes).unwrap(), ["50"]);
+        let carry = Carry::from_record(Record::RepoMeta, &bytes).unwrap();
+        assert_eq!(carry.attach(sample()).unwrap(), bytes);
+        for malformed in [&group[..14], &[0x93, 0x03, 0x9c, 0x03], &[0x94, 0x03]] {
+            assert_eq!(unknown_fields(Record::RepoMeta, malformed), Err(Malformed));
+        }
     }
 
     #[test]

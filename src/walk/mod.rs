@@ -28,7 +28,7 @@ use crate::records::proto;
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
-use plan::{Plan, Scope};
+use plan::{Plan, Scope, Todo};
 use prost::Message as _;
 use read::{ReadError, Reading, RepoRead, TakesAhead, read_repo_within};
 use settled::write;
@@ -98,7 +98,7 @@ impl Walk<'_> {
             report: WalkReport {
                 listed: plan.listed,
                 parsed: 0,
-                new: plan.new.len(),
+                new: plan.new_repos().len(),
                 unchanged: plan.unchanged.len(),
                 deleted: Vec::new(),
                 partial: Vec::new(),
@@ -118,8 +118,7 @@ impl Walk<'_> {
             returned: BTreeSet::new(),
             moved: BTreeSet::new(),
         };
-        let nothing_due =
-            plan.new.is_empty() && plan.changed.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
+        let nothing_due = plan.due.is_empty() && plan.gone.is_empty() && plan.unreadable.is_empty();
         let writes = !nothing_due || self.prune;
         let mut stored = previous.clone();
         if writes && previous.is_some() {
@@ -209,11 +208,10 @@ impl Run<'_> {
         writer.write(&unreadable.iter().map(|due| due as &dyn RepoWork).collect::<Vec<_>>())?;
         self.failed.extend(plan.unreadable.iter().map(|problem| (problem.repo.clone(), problem.clone())));
 
-        let mut new = plan.new.len();
-        let mut due: Vec<String> = plan.new.into_iter().chain(plan.changed).collect();
+        let mut due = plan.due;
         let mut pruned = !walk.prune;
         for _ in 0..ROUNDS {
-            self.round(writer, &due, std::mem::take(&mut new))?;
+            self.round(writer, &due)?;
             due = self.recheck(writer)?;
             if due.is_empty() && !std::mem::replace(&mut pruned, true) {
                 self.prune(writer)?;
@@ -224,7 +222,7 @@ impl Run<'_> {
                 break;
             }
         }
-        self.report.moving = due;
+        self.report.moving = due.into_iter().map(|todo| todo.repo).collect();
         Ok(())
     }
 
@@ -251,11 +249,11 @@ impl Run<'_> {
         Ok(done?)
     }
 
-    /// Read and record `due`, of which the first `new` have no records; readers in parallel, one writer.
-    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[String], new: usize) -> Result<(), WalkError> {
+    /// Read and record `due`; readers in parallel, one writer.
+    fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[Todo]) -> Result<(), WalkError> {
         let walk = self.walk;
         walk.progress.begin(Phase::Walk, due.len() as u64);
-        let queue = Queue { due, new, next: AtomicUsize::new(0) };
+        let queue = Queue { due, next: AtomicUsize::new(0) };
         let memory = Memory::new(MEMORY, walk.cancel);
         let ahead = writer.images_ahead();
         let result = std::thread::scope(|threads| {
@@ -369,7 +367,7 @@ impl Run<'_> {
 
     /// Repos whose index is no longer the one that was recorded, and repos that appeared meanwhile. A repo that seemed to
     /// come back, and is not listed even now, goes: its index lies where zot finds no repo.
-    fn recheck(&mut self, writer: &mut dyn MetaDbWriter) -> Result<Vec<String>, WalkError> {
+    fn recheck(&mut self, writer: &mut dyn MetaDbWriter) -> Result<Vec<Todo>, WalkError> {
         let walk = self.walk;
         let stopped = || if walk.cancel.is_cancelled() { Err(WalkError::Cancelled) } else { Ok(()) };
         stopped()?;
@@ -407,7 +405,7 @@ impl Run<'_> {
         // Asked to stop means: no stamp, even if all was done by then.
         stopped()?;
         let moved = names.into_iter().zip(moved).filter(|(_, moved)| *moved).map(|(repo, _)| repo.to_owned());
-        Ok(moved.chain(self.returned.iter().cloned()).collect())
+        Ok(moved.chain(self.returned.iter().cloned()).map(|repo| Todo { repo, new: false }).collect())
     }
 
     /// Remove image records that neither an index nor a kept tag reaches.
@@ -448,14 +446,12 @@ impl Run<'_> {
 
 /// The repos of one round.
 struct Queue<'a> {
-    due: &'a [String],
-    /// How many of them, from the first, have no records.
-    new: usize,
+    due: &'a [Todo],
     next: AtomicUsize,
 }
 
 impl<'a> Queue<'a> {
-    fn take(&self) -> Option<(usize, &'a str)> {
+    fn take(&self) -> Option<(usize, &'a Todo)> {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         Some((at, self.due.get(at)?))
     }
@@ -466,7 +462,7 @@ impl Walk<'_> {
     /// `ahead`: from how many batches on the writer takes images ahead.
     fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, ahead: Option<usize>, sender: &Sender<Ready<'r>>) {
         let readers = self.stores.readers(self.jobs);
-        while let Some((at, repo)) = queue.take() {
+        while let Some((at, Todo { repo, new })) = queue.take() {
             if memory.is_closed() {
                 return;
             }
@@ -500,7 +496,7 @@ impl Walk<'_> {
             }
             let index_read = self.stores.route(repo).in_store_time(now);
             let clock = Clock { index_read: index_read.into(), now: now.into() };
-            let item = Item::new(self, repo, read, clock, share, at, at < queue.new);
+            let item = Item::new(self, repo, read, clock, share, at, *new);
             self.progress.repo_done();
             if sender.send(Ready::Repo(Box::new(item.hand_over()))).is_err() {
                 return;

@@ -13,10 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Repos by what a walk does to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In storage, without records.
-    pub new: Vec<String>,
-    /// In storage, newer than their records (or forced).
-    pub changed: Vec<String>,
+    /// To be read, in the order of the listing: without records, newer than their records, or forced.
+    pub due: Vec<Todo>,
     /// In storage, older than their records, with the index seen.
     pub unchanged: Vec<(String, IndexStat)>,
     /// In the metaDB, no longer in storage.
@@ -33,9 +31,30 @@ pub struct Plan {
 
 impl Plan {
     fn is_empty(&self) -> bool {
-        let Self { new, changed, unchanged, gone, unreadable, .. } = self;
-        new.is_empty() && changed.is_empty() && unchanged.is_empty() && gone.is_empty() && unreadable.is_empty()
+        let Self { due, unchanged, gone, unreadable, .. } = self;
+        due.is_empty() && unchanged.is_empty() && gone.is_empty() && unreadable.is_empty()
     }
+
+    /// Repos in storage, without records.
+    #[must_use]
+    pub fn new_repos(&self) -> Vec<&str> {
+        self.due.iter().filter(|todo| todo.new).map(|todo| todo.repo.as_str()).collect()
+    }
+
+    /// Repos in storage, newer than their records (or forced).
+    #[must_use]
+    pub fn changed_repos(&self) -> Vec<&str> {
+        self.due.iter().filter(|todo| !todo.new).map(|todo| todo.repo.as_str()).collect()
+    }
+}
+
+/// A repo to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Todo {
+    /// Its name.
+    pub repo: String,
+    /// Whether it has no records yet.
+    pub new: bool,
 }
 
 /// Which repos a walk is about.
@@ -143,10 +162,8 @@ pub fn plan(
         // unchanged. What that hides, verify finds and --force mends.
         if !scope.force && !seen.is_zero() && Time::from(index.mtime) < seen {
             plan.unchanged.push((repo.to_owned(), index));
-        } else if known.contains(repo) {
-            plan.changed.push(repo.to_owned());
         } else {
-            plan.new.push(repo.to_owned());
+            plan.due.push(Todo { repo: repo.to_owned(), new: !known.contains(repo) });
         }
     }
     if scope.repos.is_some() && plan.is_empty() { Err(WalkError::NoRepo) } else { Ok(plan) }

@@ -8,7 +8,7 @@ use crate::oci::time::Time;
 use crate::records::fold::{Clock, FoldError, Rules, fold};
 use crate::records::{RepoChange, RepoState, encode_time};
 use crate::storage::routing::Stores;
-use crate::storage::{ImageStore as _, IndexStat, Later, StorageError};
+use crate::storage::{ImageStore as _, IndexStat, Later, StorageError, valid_repo_name};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -233,6 +233,8 @@ impl RepoWork for Gone<'_> {
                 Err(Refusal::Moved)
             }
             Ok(_) | Err(StorageError::NotFound { .. }) => Ok(RepoChange::Delete),
+            // No storage can list what is no name of a repo.
+            Err(_) if !valid_repo_name(self.repo) => Ok(RepoChange::Delete),
             // What cannot be looked at may be there again.
             Err(_) => Err(Refusal::Moved),
         }

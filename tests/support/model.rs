@@ -70,6 +70,9 @@ impl<'a> Model<'a> {
         }
         meta.tags.retain(|tag, _| tag.is_empty() || keep.contains(tag));
         meta.tags.entry(String::new()).or_default();
+        if meta.statistics.is_empty() {
+            meta.statistics.insert(String::new(), DescriptorStatistics::default());
+        }
         meta.signatures = [(String::new(), empty_signatures())].into();
         meta.referrers = [(String::new(), ReferrersInfo::default())].into();
         (meta.is_starred, meta.is_bookmarked, meta.rank, meta.downloads, meta.size) = (false, false, 0, 0, 0);
