@@ -80,7 +80,7 @@ fn measure(work: &Path, (repos, tags): (usize, usize), compare: bool) {
     zots("zot: first walk", &|zot| zot.walk(true));
     // Another build: the stamp does not match, but nothing is newer than its records.
     show("metactl: unchanged walk", &metactl(&proxy, &config, &["--commit", "other"]));
-    zots("zot: unchanged walk", &Zot::unchanged);
+    zots("zot: unchanged walk", &|zot| zot.unchanged());
     show("metactl: forced walk", &metactl(&proxy, &config, &["--force"]));
     zots("zot: walk of changed repos", &|zot| zot.walk(false));
 }

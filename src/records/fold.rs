@@ -227,7 +227,7 @@ pub(super) fn decoded<'a, T>(
     Ok((out, Carry::from_record(record, bytes).map_err(undecodable)?))
 }
 
-pub(super) pub(super) fn placeholder<V: Default>(map: &mut BTreeMap<&str, V>) {
+pub(super) fn placeholder<V: Default>(map: &mut BTreeMap<&str, V>) {
     if map.is_empty() {
         map.insert("", V::default());
     }

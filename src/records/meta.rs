@@ -1,7 +1,7 @@
 //! RepoMeta while it is folded: keys stay in the record and in the entries that they come from, and of what nearly every
 //! image has the same, nothing is kept.
 
-use super::fold::{FoldError, decoded};
+use super::fold::{FoldError, decoded, placeholder};
 use super::parts::{parts, put_map};
 use super::proto;
 use super::wire::{Carry, Malformed, Record};
