@@ -45,6 +45,7 @@ impl Cancel {
     pub fn timed_out(&self) -> bool {
         self.deadline.is_some_and(|at| Instant::now() >= at)
     }
+
     /// What a request gives. Once the token has tripped, it is dropped after `grace` wherever it is: in a pause, before an
     /// answer, or while somebody issues a token for it. On a tokio runtime.
     pub(crate) async fn unless<F: Future>(&self, grace: Duration, request: F) -> Option<F::Output> {

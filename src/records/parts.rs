@@ -81,7 +81,8 @@ mod tests {
 
     fn blobs() -> impl Strategy<Value = BTreeMap<String, BlobInfo>> {
         let info = (any::<i64>(), proptest::collection::vec(".{0,3}", 0..3)).prop_map(|(size, sub_blobs)| BlobInfo {
-            size: size % 3 * size,
+            // Often what is left out of a message.
+            size: if size % 3 == 0 { 0 } else { size },
             sub_blobs,
             ..Default::default()
         });
