@@ -1,6 +1,6 @@
 //! Characters, blanks, line breaks and comments of a YAML text, by go-yaml's rules.
 
-use super::yaml_scan::{Mark, Scanner};
+use super::yaml_scan::{Mark, Scan, Scanner};
 
 /// How many bytes after a comment or token are searched for the next comment.
 const COMMENT_REACH: usize = 512;
@@ -69,6 +69,19 @@ impl<'t> Scanner<'t> {
         while !self.is_break_or_end(0) {
             self.read();
         }
+    }
+
+    /// Pass what may follow what began at `mark` on its line: blanks and a comment.
+    pub(super) fn end_line(&mut self, mark: Mark) -> Scan<()> {
+        self.skip_blanks();
+        if self.byte(0) == b'#' {
+            self.skip_comment();
+        }
+        if !self.is_break_or_end(0) {
+            return Err(mark.error("did not find expected comment or line break"));
+        }
+        self.read_break();
+        Ok(())
     }
 
     /// Pass a line break, if there is one, and give what it means.

@@ -45,14 +45,7 @@ impl Scanner<'_> {
             }
             self.skip(1);
         }
-        self.skip_blanks();
-        if self.byte(0) == b'#' {
-            self.skip_comment();
-        }
-        if !self.is_break_or_end(0) {
-            return Err(mark.error("did not find expected comment or line break"));
-        }
-        self.read_break();
+        self.end_line(mark)?;
 
         let mut indent = increment.map_or(0, |increment| self.indent.max(1) - 1 + increment);
         let mut out = String::new();

@@ -39,14 +39,7 @@ impl Scanner<'_> {
             }
             _ => return Err(mark.error("found unknown directive name")),
         };
-        self.skip_blanks();
-        if self.byte(0) == b'#' {
-            self.skip_comment();
-        }
-        if !self.is_break_or_end(0) {
-            return Err(mark.error("did not find expected comment or line break"));
-        }
-        self.read_break();
+        self.end_line(mark)?;
         Ok(token)
     }
 
