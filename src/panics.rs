@@ -1,6 +1,7 @@
 //! Panics of a library as errors. redb documents that it may panic over a file that was damaged behind its back; a damaged
 //! file is something to report, not a reason to die.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Run `work`; if it panics, what it said. Whatever `work` had its hands on must not be used any more.
@@ -14,9 +15,60 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// A value whose end may panic too: redb writes once more when a database is closed.
+pub struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    /// From now on `value` ends quietly.
+    pub fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value, which ends as it likes again. `None` never.
+    pub fn into_inner(mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T> Deref for Contained<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("only the end takes it"),
+        }
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if let Err(said) = caught(|| drop(value)) {
+            tracing::debug!("a damaged file could not be closed: {said}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_at_the_end_is_contained() {
+        struct Ends<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+                panic!("while it ended");
+            }
+        }
+        let ended = std::cell::Cell::new(false);
+        let value = Contained::new(Ends(&ended));
+        assert!(!(*value).0.get(), "it is still there");
+        drop(value);
+        assert!(ended.get());
+    }
 
     #[test]
     fn a_panic_is_an_answer() {

@@ -111,9 +111,10 @@ pub fn redis(data: &[u8]) {
     let _ = (redact_url(&text), redact_text(&text));
     match RedisOptions::from_url(&url) {
         Ok(options) => {
-            let password = url
-                .split_once("://")
-                .and_then(|(_, rest)| rest.split_once('@'))
+            // What follows the host is a path, or a key prefix: it may look like a login, and is none.
+            let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+            let password = authority
+                .and_then(|authority| authority.rsplit_once('@'))
                 .is_some_and(|(login, _)| login.split_once(':').is_some_and(|(_, password)| password == SECRET));
             if plain && password && url.matches(SECRET).count() == 1 {
                 said(&options.location());

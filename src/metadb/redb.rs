@@ -12,6 +12,7 @@ use super::{
 };
 use crate::cancel::Cancel;
 use crate::oci::time::Time;
+use crate::panics::Contained;
 use crate::records::{RepoChange, RepoState, decode_last_updated};
 use redb::{ReadOnlyTable, ReadableTable as _, TableDefinition};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 /// An open metaDB file: `D` is shared with other readers, or for this process alone.
 pub struct RedbMetaDb<D> {
     path: PathBuf,
-    db: D,
+    db: Contained<D>,
 }
 
 /// A metaDB opened for writing.
@@ -53,7 +54,7 @@ impl RedbMetaDb<redb::ReadOnlyDatabase> {
     pub fn open(path: &Path) -> Result<Self, MetaDbError> {
         present(path)?;
         let db = guarded(path, || builder(READ_CACHE).open_read_only(path).map_err(|error| opening(path, error)))?;
-        Ok(Self { path: path.to_owned(), db })
+        Ok(Self { path: path.to_owned(), db: Contained::new(db) })
     }
 }
 
@@ -148,7 +149,7 @@ impl RedbWriter {
     /// # Errors
     /// As [`RedbWriter::open`], without those of the lock.
     pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
-        let db = RedbMetaDb { path: path.to_owned(), db };
+        let db = RedbMetaDb { path: path.to_owned(), db: Contained::new(db) };
         if db.is_blank()? {
             initialise(&db)?;
         }
@@ -373,9 +374,9 @@ fn create(path: &Path) -> Result<(), MetaDbError> {
     let failed = |source| failure("create", path, redb::Error::Io(source));
     create_whole(path, failed, |made| {
         let db = builder(CACHE).create(made).map_err(|error| opening(path, error))?;
-        let db = RedbMetaDb { path: path.to_owned(), db };
+        let db = RedbMetaDb { path: path.to_owned(), db: Contained::new(db) };
         initialise(&db)?;
-        db.db.close().map_err(|error| opening(path, error))
+        db.db.into_inner().map_or(Ok(()), redb::Database::close).map_err(|error| opening(path, error))
     })
 }
 

@@ -17,7 +17,7 @@ pub use history::{Change, StampRecord, changes};
 pub use memory::{RepoMemory, images_checksum, records_checksum};
 
 use crate::checksum::Checksum;
-use crate::panics;
+use crate::panics::{self, Contained};
 use redb::{Durability, ReadableTable as _, TableDefinition};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ pub enum StateError {
 
 /// An open state file.
 pub struct State {
-    db: redb::Database,
+    db: Contained<redb::Database>,
     path: PathBuf,
     registry: Vec<u8>,
     /// Damage was met, and told.
@@ -122,14 +122,14 @@ impl State {
             check_unopened(path)?;
         }
         let db = match caught(|| if absent { create(path) } else { builder().open(path) }) {
-            Ok(db) => db,
+            Ok(db) => Contained::new(db),
             Err(error) => return Err(unopened(path, error)),
         };
         let state = Self { db, path: path.to_owned(), registry, damaged: AtomicBool::new(false) };
         if absent {
             state.initialise().map_err(|error| failure(path, error))?;
         }
-        check_format(path, &state.db)?;
+        check_format(path, &*state.db)?;
         Ok(state)
     }
 
@@ -146,7 +146,7 @@ impl State {
 
     /// Run one read transaction.
     fn read<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-        read(&self.db, get)
+        read(&*self.db, get)
     }
 
     /// What is remembered of a repo. What cannot be read or decoded counts as nothing.

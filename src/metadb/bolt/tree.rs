@@ -1,6 +1,5 @@
 //! Read access to one committed tree: transactions, buckets, walks in key order.
 
-use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use super::BoltError;
@@ -310,8 +309,8 @@ impl<'t, 'a> Walk<'t, 'a> {
                 continue;
             }
             let key = pager.key(&frame.node, index)?;
-            // Inside memory the page itself was checked; keys in overflow pages are seen here for the first time.
-            if (index == 0 || matches!(key, Cow::Owned(_))) && last.as_deref().is_some_and(|last| *key <= *last) {
+            // Of a page in memory the order was checked; of keys in overflow pages, and of those beside them, it was not.
+            if (index == 0 || frame.node.overflow > 0) && last.as_deref().is_some_and(|last| *key <= *last) {
                 return Err(pager.damaged(frame.node.id, "its keys do not ascend").into());
             }
             if frame.next >= frame.node.len() || frame.node.overflow > 0 {

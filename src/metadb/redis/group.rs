@@ -1,11 +1,11 @@
 //! Writing repos, several per round trip, each under zot's lock (spec §4.3, lock protocol).
 //!
 //! ```text
-//! HMGET images ─► HSET images ─► SET locks NX + HGET records ─► build ─► script per repo: lock still ours? write, unlock
+//! HMGET images ─► HSET images, SET locks NX, HGET records ─► build ─► script per repo: lock still ours? write, unlock
 //! ```
 //!
 //! Image records come first: they follow from their blobs alone, so they are right whatever becomes of the repo, and the
-//! locks are held for milliseconds only. After a broken connection a group begins anew, except for repos whose script
+//! locks are held for milliseconds only. Every arrow is a round trip: beside busy readers each costs two changes of threads. After a broken connection a group begins anew, except for repos whose script
 //! was acknowledged.
 
 use super::connect::Retry;
@@ -33,6 +33,8 @@ pub(super) const GROUP_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 4 << 20;
 /// Repos built at once: records of many images take their time, and what is locked holds up zot.
 const BUILT_AT_ONCE: usize = 4;
+/// Bytes of prior records that are worth a thread of their own. What has none is built already, as a rule.
+const BYTES_PER_THREAD: usize = 256 << 10;
 /// Image records set by one command: it holds up everybody else's.
 const SET_AT_ONCE: usize = 64;
 
@@ -140,7 +142,7 @@ impl RedisWriter {
         }
     }
 
-    /// Write the image records that are new or differ.
+    /// Write the image records that are new or differ; those of repos as far as they fill batches, the rest is left in the room.
     fn images(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Fault> {
         let mut batch = std::mem::take(&mut self.room);
         let key = self.db.options.keys.images.as_bytes();
@@ -192,16 +194,19 @@ impl RedisWriter {
                 batch.clear();
             }
         }
+        if !ahead {
+            drop(link);
+            // What is left goes with the locks.
+            self.room = batch;
+            return Ok(());
+        }
         // Others follow at once, and begin anew after a fail-over; these may long be forgotten by then.
-        if ahead {
-            batch.count(&self.db.options.keys.walk, self.lock.token(), self.count);
-        }
-        let answer = link.once_ok(&batch)?.pop();
+        batch.count(&self.db.options.keys.walk, self.lock.token(), self.count);
+        let answer = link.once_ok(&batch)?.pop().unwrap_or_default();
         drop(link);
+        batch.clear();
         self.room = batch;
-        if let Some(answer) = answer.filter(|_| ahead) {
-            self.acknowledged(Self::verdict(wire::int(&answer)?)?);
-        }
+        self.acknowledged(Self::verdict(wire::int(&answer)?)?);
         for job in jobs.iter_mut().filter(|job| job.work.is_images_only() && job.outcome.is_none()) {
             job.outcome = Some(job.images.take().map_or(Outcome::Done, Outcome::Refused));
         }
@@ -222,7 +227,10 @@ impl RedisWriter {
             let held = &held;
             let building = threads.spawn(move || {
                 let _done = done;
-                parallel(held, BUILT_AT_ONCE, |one| one.job.work.build(&one.prior))
+                let prior = held.iter().flat_map(|one| [&one.prior.meta, &one.prior.blobs]);
+                let bytes: usize = prior.flatten().map(Vec::len).sum();
+                let jobs = (bytes / BYTES_PER_THREAD).clamp(1, BUILT_AT_ONCE);
+                parallel(held, jobs, |one| one.job.work.build(&one.prior))
             });
             // However long it takes: the locks are kept.
             while waiting.recv_timeout(EXTEND_AFTER) == Err(RecvTimeoutError::Timeout) {
@@ -241,12 +249,13 @@ impl RedisWriter {
         self.commit(&mut held, changes)
     }
 
-    /// Try every lock that is due, and read what it protects in the same breath.
+    /// Send what is in the room, try every lock that is due, and read what it protects, in the same breath.
     fn lock<'g, 'w>(&mut self, jobs: &'g mut [Job<'w>]) -> Result<Vec<Held<'g, 'w>>, Fault> {
         let keys = &self.db.options.keys;
         let now = Instant::now();
         let mut due: Vec<(&mut Job<'_>, Vec<u8>, bool)> = Vec::new();
-        let mut batch = Batch::default();
+        let mut batch = std::mem::take(&mut self.room);
+        let images = batch.len();
         for job in jobs.iter_mut().filter(|job| job.outcome.is_none() && job.not_before <= now) {
             let token = token()?;
             // An attempt that is not known to have failed may have succeeded.
@@ -260,7 +269,9 @@ impl RedisWriter {
             }
             due.push((job, token, stale.is_some()));
         }
-        let mut replies = self.link().once_ok(&batch)?.into_iter();
+        let mut replies = self.link().once_ok(&batch)?.into_iter().skip(images);
+        batch.clear();
+        self.room = batch;
         let in_time = now.elapsed() < LOCK_LIFE;
         let mut held = Vec::with_capacity(due.len());
         for (job, token, released) in due {
