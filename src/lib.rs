@@ -25,7 +25,7 @@ pub mod hex;
 pub mod identity;
 pub mod metadb;
 pub mod oci;
-mod panics;
+pub mod panics;
 mod parallel;
 pub mod progress;
 pub mod records;

@@ -1,15 +1,59 @@
 //! Panics of a library as errors. redb documents that it may panic over a file that was damaged behind its back; a damaged
 //! file is something to report, not a reason to die.
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// Panics in the innermost [`caught`] of this thread, if there is one.
+    static PANICS: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// What a panic is about to become.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nobody waits for it: a bug of ours.
+    Loose,
+    /// An error, which is told by whoever caught it.
+    Caught,
+    /// The end of the process: it panicked while it was already on its way out of a panic.
+    Last,
+}
+
+impl Fate {
+    /// Of the panic that begins here and now.
+    fn of_next() -> Self {
+        let seen = PANICS.get();
+        PANICS.set(seen.map(|seen| seen.saturating_add(1)));
+        match seen {
+            None => Self::Loose,
+            Some(0) => Self::Caught,
+            Some(_) => Self::Last,
+        }
+    }
+}
+
+/// From now on panics that are caught print nothing, and `last` is called before one ends the process: a library that panics
+/// while it unwinds cannot be caught.
+pub fn install(last: impl Fn() + Send + Sync + 'static) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match Fate::of_next() {
+        Fate::Loose => usual(panic),
+        Fate::Caught => {}
+        Fate::Last => last(),
+    }));
+}
 
 /// Run `work`; if it panics, what it said. Whatever `work` had its hands on must not be used any more.
 ///
 /// # Errors
 /// The message of the panic.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+    let outer = PANICS.replace(Some(0));
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    PANICS.set(outer);
+    outcome.map_err(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         said.unwrap_or("without a message").chars().filter(|c| !c.is_control()).take(200).collect()
     })
@@ -53,6 +97,17 @@ impl<T> Drop for Contained<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_panic_within_a_caught_one_is_the_last() {
+        let fates = caught(|| {
+            let first = Fate::of_next();
+            let inner = caught(Fate::of_next);
+            (first, inner, Fate::of_next())
+        });
+        assert_eq!(fates, Ok((Fate::Caught, Ok(Fate::Caught), Fate::Last)));
+        assert_eq!(Fate::of_next(), Fate::Loose);
+    }
 
     #[test]
     fn a_panic_at_the_end_is_contained() {

@@ -1,5 +1,9 @@
 //! redb files, damaged: the state file and the metaDB. Their pages are megabytes, so an input is not a file but the damage
 //! to one.
+//!
+//! Whatever the damage, reading gives an answer. Writing to a file that redb's own check would refuse can end the process:
+//! redb panics while it unwinds, which nobody can catch (metactl then says so and ends with 2). So only what passes that
+//! check is written to.
 
 use super::input::Input;
 use metactl::cancel::Cancel;
@@ -10,6 +14,7 @@ use metactl::records::{RepoChange, RepoState, encode_time};
 use metactl::state::{RepoMemory, StampRecord, State};
 use metactl::storage::IndexStat;
 use metactl::verify::Depth;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -49,13 +54,25 @@ pub fn redb(data: &[u8]) {
     let files = files();
     if input.byte() % 2 == 0 {
         let path = files.damaged("damaged-state", &mut input, &files.state);
-        let _ = use_state(&path);
+        if is_whole(&path) {
+            let _ = use_state(&path);
+        }
     } else {
         let path = files.damaged("damaged-metadb", &mut input, &files.metadb);
         let _ = read(&path);
-        let _ = write(&path);
-        let _ = read(&path);
+        if is_whole(&path) {
+            let _ = write(&path);
+            let _ = read(&path);
+        }
     }
+}
+
+/// Whether redb's check passes, or repairs it.
+fn is_whole(path: &Path) -> bool {
+    let Ok(Ok(mut db)) = catch_unwind(|| redb::Database::open(path)) else { return false };
+    let checked = catch_unwind(AssertUnwindSafe(|| db.check_integrity()));
+    let closed = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    matches!(checked, Ok(Ok(_))) && closed.is_ok()
 }
 
 fn use_state(path: &Path) -> Result<(), metactl::state::StateError> {

@@ -112,7 +112,8 @@ pub fn redis(data: &[u8]) {
     match RedisOptions::from_url(&url) {
         Ok(options) => {
             // What follows the host is a path, or a key prefix: it may look like a login, and is none.
-            let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+            let rest = url.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
+            let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
             let password = authority
                 .and_then(|authority| authority.rsplit_once('@'))
                 .is_some_and(|(login, _)| login.split_once(':').is_some_and(|(_, password)| password == SECRET));

@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
     let global = &cli.global;
     let ui = Ui::new(global.color, global.quiet);
     logs::install(&cli, ui);
+    metactl::panics::install(move || give_up(ui));
     let cancel = Cancel::with_deadline(global.timeout.map(|after| Instant::now() + after));
     let signals = match signals::Signals::install(&cancel) {
         Ok(signals) => signals,
@@ -49,6 +50,16 @@ pub fn main() -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| report(&failure.completed(&cancel), global.format, ui));
     signals.reraise();
     ui.delivered(exit).into()
+}
+
+/// Before a panic that cannot be caught.
+#[expect(clippy::exit, reason = "the process ends here in any case, and cron should know how")]
+fn give_up(ui: Ui) {
+    ui.error(
+        "the metaDB or the state file, whichever is in redb, is damaged in a way that its library does not survive; nothing is stamped",
+        Some("move the state file (--state) away, it costs time only; if that does not help, restore the metaDB"),
+    );
+    std::process::exit(Exit::Critical.code().into())
 }
 
 /// Help and version are results; anything else is a usage error, which must not page as critical.
