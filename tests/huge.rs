@@ -3,12 +3,15 @@
 
 mod support;
 
+use metactl::metadb::{Refusal, RepoWork};
+use metactl::records::{RepoChange, RepoState};
 use metactl::walk::StampOutcome;
 use serde_json::Value;
 use std::path::Path;
 use support::driver::Driver;
 use support::records::visible;
-use support::walk::walk;
+use support::walk::{open_writer, walk};
+use support::work::{all, done, repos};
 
 /// More than one batch of blobs would be if the sizes in `index.json` were true.
 const ANNOUNCED: u64 = 5 << 20;
@@ -56,6 +59,42 @@ fn its_records_are_those_of_any_repo() {
         driver.restore(&root, &raw);
         assert!(walk(driver, &root, true).complete());
         assert_eq!(visible(&driver.dump(&root)), dumps[1], "{driver:?}");
+    }
+}
+
+/// Images of a huge repo on their way, before the rest of it.
+struct Ahead;
+
+impl RepoWork for Ahead {
+    fn repo(&self) -> &str {
+        "repo-0"
+    }
+
+    fn images(&self) -> Vec<(&str, &[u8])> {
+        vec![("sha256:a", b"record")]
+    }
+
+    fn is_images_only(&self) -> bool {
+        true
+    }
+
+    fn build(&self, prior: &RepoState) -> Result<RepoChange, Refusal> {
+        assert_eq!(*prior, RepoState::default(), "as large as the repo is wide, and read for every batch of it");
+        Ok(RepoChange::Keep)
+    }
+}
+
+#[test]
+fn images_are_written_without_a_look_at_the_records_of_their_repo() {
+    for driver in Driver::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = open_writer(&driver.place(dir.path())).unwrap();
+        assert!(done(&writer.write(&all(&repos(1))).unwrap()));
+        let before = writer.reader().repo("repo-0").unwrap();
+        assert_ne!(before, RepoState::default());
+        assert!(done(&writer.write(&[&Ahead]).unwrap()));
+        assert_eq!(writer.reader().images(&["sha256:a"]).unwrap(), [Some(b"record".to_vec())], "{driver:?}");
+        assert_eq!(writer.reader().repo("repo-0").unwrap(), before, "{driver:?}");
     }
 }
 

@@ -400,7 +400,7 @@ pub trait RepoWork: Sync {
     /// ImageMeta records to write with it: digest and bytes.
     fn images(&self) -> Vec<(&str, &[u8])>;
 
-    /// Whether there is nothing but images: the repo's records stay as they are.
+    /// Whether there is nothing but images: the repo's records stay as they are, and are not read for it.
     fn is_images_only(&self) -> bool {
         false
     }

@@ -329,7 +329,9 @@ fn apply(
     batch: &mut Batch,
 ) -> Result<Outcome, BoltError> {
     let repo = work.repo().as_bytes();
-    let change = match work.build(&state(tx, work.repo())?) {
+    // The records of a wide repo are as large as all its images' together: not to be read for every batch of these.
+    let prior = if work.is_images_only() { RepoState::default() } else { state(tx, work.repo())? };
+    let change = match work.build(&prior) {
         Ok(change) => change,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
