@@ -3,7 +3,7 @@
 //! `cargo bench --bench object -- [--delay MS] [--repos N] [--tags N] [--rounds N] [--full]`
 //!
 //! zot asks five times per image, one request after the other: is the manifest there, what is in it, when was it
-//! written, is the config there, what is in it. A bare client replays that for every tenth image (`--full`: for all) and
+//! written, is the config there, what is in it. A bare client replays that for 260 of the images (`--full`: for all) and
 //! the time is taken for all. Both go through a proxy that holds every request up. Needs what `tests/run` installs.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on has failed, and talks")]
 
@@ -21,6 +21,8 @@ use support::proxy::Proxy;
 
 /// Requests that zot makes for an image.
 const PER_IMAGE: usize = 5;
+/// Images that zot's requests are replayed for: half a minute's worth.
+const REPLAYED: usize = 260;
 
 struct Options {
     delay: Duration,
@@ -157,7 +159,8 @@ fn main() {
     first.sort_by(|left, right| left.seconds.total_cmp(&right.seconds));
     let walk = &first[first.len() / 2];
 
-    let images: Vec<(String, String)> = images(&root).into_iter().step_by(if options.full { 1 } else { 10 }).collect();
+    let step = if options.full { 1 } else { manifests.div_ceil(REPLAYED) };
+    let images: Vec<(String, String)> = images(&root).into_iter().step_by(step).collect();
     let replayed = replay(&bucket, proxy.port, &images);
     let zot = replayed * manifests as f64 / images.len() as f64;
 

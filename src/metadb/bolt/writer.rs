@@ -105,6 +105,13 @@ impl Writer {
         let file_len = layer.len().map_err(|error| BoltError::io("stat", path, error))?;
         let (slot, meta) = Metas::read(&*layer, path, None)?.newest(path)?;
         let pager = Pager::new(&*layer, path, &meta);
+        // Growing the file to where its meta page says it ends could take all of the disk.
+        let in_file = file_len / pager.page_size;
+        if in_file < pager.high_water {
+            return Err(
+                pager.damaged(in_file, format!("the file ends here, {} pages too early", pager.high_water - in_file))
+            );
+        }
         let (free, freelist_pages) = match pager.freelist(meta.freelist)? {
             Some((ids, pages)) => (Freelist::from_sorted(ids), pages),
             None => (unreachable_pages(pager, &meta, &options.cancel)?, 0),
