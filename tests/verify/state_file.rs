@@ -5,6 +5,7 @@ use super::support::driver::Driver;
 use super::world::World;
 use metactl::state::{State, StateError};
 use serde_json::{Value, json};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// A healthy registry and a state file for it.
@@ -79,6 +80,22 @@ fn a_damaged_file_is_moved_aside_and_the_next_run_starts_anew() {
         assert_eq!(scene.verify(), "", "{name}");
         assert_eq!(scene.unchanged(), 3, "{name}");
     }
+}
+
+/// Five bytes of the file differ from what metactl wrote: when redb closes it, it panics, and again on its way out of that.
+#[test]
+fn a_file_that_redb_does_not_survive_ends_with_a_word_and_a_code() {
+    let scene = Scene::new();
+    let mut bytes = Vec::new();
+    let packed = &include_bytes!("../fixtures/state/panics-while-it-unwinds.redb.gz")[..];
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
+    std::fs::write(&scene.file, bytes).unwrap();
+    let (code, told, warned) = scene.run(&["verify"]);
+    assert!(told.starts_with("no findings in 3 repos"), "{told}");
+    assert_eq!(code, Some(2), "{warned}");
+    let lines: Vec<&str> = warned.lines().collect();
+    assert!(lines[0].starts_with("error: the metaDB or the state file") && lines[1].starts_with("hint: "), "{warned}");
+    assert_eq!(lines.len(), 2, "{warned}");
 }
 
 /// A redb file with one row, as another program might have it.
