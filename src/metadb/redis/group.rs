@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Image records come first: they follow from their blobs alone, so they are right whatever becomes of the repo, and the
-//! locks are held for milliseconds only. Every arrow is a round trip: beside busy readers each costs two changes of threads. After a broken connection a group begins anew, except for repos whose script
-//! was acknowledged.
+//! locks are held for milliseconds only. Every arrow is a round trip: beside busy readers each costs two changes of threads.
+//! After a broken connection a group begins anew, except for repos whose script was acknowledged.
 
 use super::connect::Retry;
 use super::errors::Fault;
@@ -142,7 +142,8 @@ impl RedisWriter {
         }
     }
 
-    /// Write the image records that are new or differ; those of repos as far as they fill batches, the rest is left in the room.
+    /// Write the image records that are new or differ. The last of those that come with their repos are only packed: they go
+    /// with the locks.
     fn images(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Fault> {
         let mut batch = std::mem::take(&mut self.room);
         let key = self.db.options.keys.images.as_bytes();
