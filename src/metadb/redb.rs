@@ -30,7 +30,7 @@ const DB_VERSION: &str = "DBVersion";
 const STAMP: &str = "FastRestartStamp";
 /// Memory for pages, read and unwritten ones alike, whatever the file's size. The default of 1 GiB would let it grow with the
 /// registry; larger than this gains nothing, because the system caches the file as well, and a wide repo's walk needs the memory.
-const CACHE: usize = 24 << 20;
+const CACHE: usize = 32 << 20;
 /// As [`CACHE`] for those who only read: branches, and what lies around a record.
 const READ_CACHE: usize = 16 << 20;
 /// How often a held lock is tried again.

@@ -158,6 +158,11 @@ fn initialise(db: &DynamoDbMetaDb) -> Result<(), MetaDbError> {
 }
 
 impl MetaDbWriter for DynamoDbWriter {
+    /// Every item is written by itself. Fewer wide repos at a time are fewer threads with memory of their own.
+    fn batch_bytes(&self) -> usize {
+        8 << 20
+    }
+
     fn reader(&self) -> &dyn MetaDb {
         &self.db
     }
