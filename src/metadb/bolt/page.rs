@@ -101,6 +101,10 @@ impl Meta {
         if !PAGE_SIZES.contains(&meta.page_size) || !meta.page_size.is_power_of_two() {
             return Err(format!("page size {}", meta.page_size).into());
         }
+        // Nobody has committed that often; the next two ids must be larger still.
+        if meta.txid > u64::MAX - 2 {
+            return Err(format!("transaction id {}", meta.txid).into());
+        }
         // Keeps every page offset inside i64, which is what the system calls take.
         if meta.high_water < 3 || meta.high_water > (1_u64 << 62) >> meta.page_size.ilog2() {
             return Err(format!("high-water mark {}", meta.high_water).into());
