@@ -29,8 +29,8 @@ const DB_VERSION: &str = "DBVersion";
 /// Key of the stamp.
 const STAMP: &str = "FastRestartStamp";
 /// Memory for pages, read and unwritten ones alike, whatever the file's size. The default of 1 GiB would let it grow with the
-/// registry; larger than this gains nothing, because the system caches the file as well, and a wide repo's walk needs the memory.
-const CACHE: usize = 32 << 20;
+/// registry; larger than this gains little, because the system caches the file as well, and with less a walk writes its pages twice.
+const CACHE: usize = 64 << 20;
 /// As [`CACHE`] for those who only read: branches, and what lies around a record.
 const READ_CACHE: usize = 16 << 20;
 /// How often a held lock is tried again.
