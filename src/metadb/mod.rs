@@ -419,6 +419,12 @@ pub trait RepoWork: Sync {
     fn written(&self) {}
 }
 
+/// The records that `work` builds upon, read by `read`. Those of a wide repo are as large as all its images' together: they are
+/// not read for every batch of these.
+fn prior<E>(work: &dyn RepoWork, read: impl FnOnce() -> Result<RepoState, E>) -> Result<RepoState, E> {
+    if work.is_images_only() { Ok(RepoState::default()) } else { read() }
+}
+
 /// Why a repo's records were left as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {

@@ -314,12 +314,13 @@ impl Tables<'_> {
         let get = |table: &OpenKept<'_>| -> Result<Option<Vec<u8>>, redb::Error> {
             Ok(table.get(repo)?.map(|found| found.value().to_vec()))
         };
-        // The records of a wide repo are as large as all its images' together: not to be read for every batch of these.
-        let prior = if work.is_images_only() {
-            RepoState::default()
-        } else {
-            RepoState { meta: get(&self.repos)?, blobs: get(&self.blobs)?, last_updated: get(&self.last_updated)? }
-        };
+        let prior = super::prior(work, || {
+            Ok::<_, redb::Error>(RepoState {
+                meta: get(&self.repos)?,
+                blobs: get(&self.blobs)?,
+                last_updated: get(&self.last_updated)?,
+            })
+        })?;
         let built = work.build(&prior);
         // They may be large, and so may their successors, of which redb makes a copy.
         drop(prior);

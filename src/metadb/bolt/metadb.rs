@@ -8,7 +8,7 @@ use crate::cancel::Cancel;
 use crate::checksum::checksum;
 use crate::metadb::{
     Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken, check_version,
-    image_needs_write,
+    image_needs_write, prior,
 };
 use crate::oci::time::Time;
 use crate::parallel::parallel;
@@ -329,9 +329,7 @@ fn apply(
     batch: &mut Batch,
 ) -> Result<Outcome, BoltError> {
     let repo = work.repo().as_bytes();
-    // The records of a wide repo are as large as all its images' together: not to be read for every batch of these.
-    let prior = if work.is_images_only() { RepoState::default() } else { state(tx, work.repo())? };
-    let change = match work.build(&prior) {
+    let change = match work.build(&prior(work, || state(tx, work.repo()))?) {
         Ok(change) => change,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
