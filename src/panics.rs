@@ -67,11 +67,6 @@ impl<T> Contained<T> {
     pub fn new(value: T) -> Self {
         Self(Some(value))
     }
-
-    /// The value, which ends as it likes again. `None` never.
-    pub fn into_inner(mut self) -> Option<T> {
-        self.0.take()
-    }
 }
 
 impl<T> Deref for Contained<T> {

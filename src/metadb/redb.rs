@@ -102,19 +102,27 @@ impl RedbMetaDb<redb::Database> {
         self.update(|transaction| incomplete.iter().try_for_each(|kept| kept.complete(transaction)))
     }
 
-    /// Run one durable write transaction.
     fn update<T>(
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, MetaDbError> {
-        let failed = |error| failure("write", &self.path, error);
-        guarded(&self.path, || {
-            let transaction = self.db.begin_write().map_err(|error| failed(error.into()))?;
-            let out = change(&transaction).map_err(failed)?;
-            transaction.commit().map_err(|error| unsettled(&self.path, error.into()))?;
-            Ok(out)
-        })
+        update(&self.path, &self.db, change)
     }
+}
+
+/// Run one durable write transaction.
+fn update<T>(
+    path: &Path,
+    db: &redb::Database,
+    change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, MetaDbError> {
+    let failed = |error| failure("write", path, error);
+    guarded(path, || {
+        let transaction = db.begin_write().map_err(|error| failed(error.into()))?;
+        let out = change(&transaction).map_err(failed)?;
+        transaction.commit().map_err(|error| unsettled(path, error.into()))?;
+        Ok(out)
+    })
 }
 
 impl RedbWriter {
@@ -151,7 +159,7 @@ impl RedbWriter {
     pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
         let db = RedbMetaDb { path: path.to_owned(), db: Contained::new(db) };
         if db.is_blank()? {
-            initialise(&db)?;
+            initialise(path, &db.db)?;
         }
         super::check_version(&db, &path.display().to_string())?;
         db.complete()?;
@@ -165,8 +173,8 @@ fn builder(cache: usize) -> redb::Builder {
     builder
 }
 
-fn initialise(db: &RedbMetaDb<redb::Database>) -> Result<(), MetaDbError> {
-    db.update(|transaction| {
+fn initialise(path: &Path, db: &redb::Database) -> Result<(), MetaDbError> {
+    update(path, db, |transaction| {
         for kept in sums::ALL {
             kept.open(transaction)?;
         }
@@ -379,9 +387,8 @@ fn create(path: &Path) -> Result<(), MetaDbError> {
     let failed = |source| failure("create", path, redb::Error::Io(source));
     create_whole(path, failed, |made| {
         let db = builder(CACHE).create(made).map_err(|error| opening(path, error))?;
-        let db = RedbMetaDb { path: path.to_owned(), db: Contained::new(db) };
-        initialise(&db)?;
-        db.db.into_inner().map_or(Ok(()), redb::Database::close).map_err(|error| opening(path, error))
+        initialise(path, &db)?;
+        db.close().map_err(|error| opening(path, error))
     })
 }
 
