@@ -139,7 +139,7 @@ fn an_image_record_that_cannot_be_replaced_fails_it_and_nothing_else() {
 
 /// Four times the images: neither time nor memory of a wide repo may grow out of proportion.
 #[test]
-#[ignore = "takes half a minute and needs Python: run tests/run"]
+#[ignore = "takes a minute and needs Python: run tests/run"]
 fn time_and_memory_grow_with_what_there_is() {
     let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/walk");
     let ran = std::process::Command::new("python3")
