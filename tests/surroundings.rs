@@ -271,6 +271,34 @@ fn no_rights_are_needed_but_to_read_storage_and_write_the_metadb() {
     assert_eq!(content(&sandbox.root), before);
 }
 
+/// Runs its arguments where a change of niceness ends the process, as under systemd's `SystemCallFilter=~@resources`.
+const FILTERED: &str = r#"
+import ctypes, os, platform, struct, sys
+load, equal, answer, kill, allow = 0x20, 0x15, 0x06, 0x80000000, 0x7FFF0000
+setpriority = {"x86_64": 141, "aarch64": 140}[platform.machine()]
+lines = [(load, 0, 0, 0), (equal, 0, 1, setpriority), (answer, 0, 0, kill), (answer, 0, 0, allow)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+libc = ctypes.CDLL(None, use_errno=True)
+NO_NEW_PRIVS, SECCOMP, FILTER = 38, 22, 2
+assert libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert libc.prctl(SECCOMP, FILTER, struct.pack("HP", len(lines), ctypes.addressof(code))) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"#;
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs Python: run tests/run"]
+fn a_filter_that_forbids_to_be_nicer_ends_no_walk() {
+    let sandbox = walked();
+    let filtered = |line: &str| shell(&sandbox, &format!("exec python3 -c '{FILTERED}' {line}"));
+    assert_eq!(filtered("nice true").code, None, "the filter has no effect");
+    for (driver, file) in [("bolt", "meta.db"), ("redb", "meta.redb")] {
+        let metadb = sandbox.root.join(file);
+        let ran = filtered(&format!("$METACTL walk --force --metadb {driver}:{}", metadb.display()));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+}
+
 /// A shell line with `$METACTL` in it.
 fn shell(sandbox: &Sandbox, line: &str) -> Ran {
     let mut command = Command::new("bash");

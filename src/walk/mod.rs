@@ -21,7 +21,7 @@ use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
 use crate::oci::{self, json, time::Time};
-use crate::parallel::parallel;
+use crate::parallel::{give_way, parallel};
 use crate::progress::{Phase, Progress};
 use crate::records::fold::{Clock, Entry, Rules};
 use crate::records::proto;
@@ -262,6 +262,7 @@ impl Run<'_> {
                 let (sender, queue, memory, counted) = (sender.clone(), &queue, &memory, memory.reader());
                 threads.spawn(move || {
                     let _counted = counted;
+                    give_way();
                     walk.read(queue, memory, ahead, &sender);
                 });
             }
