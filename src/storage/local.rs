@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// to the next) have a billion paths. zot would walk them all; metactl says so and stops.
 const MAX_LINKED_DIRECTORIES: usize = 1_000_000;
 
+/// Blobs that are read before the first of them is decoded: so few that they are still in the processor's cache then.
+const TOGETHER: usize = 32;
+
 /// A store whose root is a local directory, which need not exist.
 #[derive(Clone)]
 pub struct LocalStore {
@@ -211,6 +214,10 @@ impl Node {
 impl ImageStore for LocalStore {
     fn location(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn together(&self, _repo: &str) -> usize {
+        TOGETHER
     }
 
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {

@@ -92,6 +92,12 @@ pub trait ImageStore: Send + Sync {
         jobs
     }
 
+    /// How many blobs of a repo are best asked for together: all of them, where requests are on their way meanwhile.
+    fn together(&self, repo: &str) -> usize {
+        let _ = repo;
+        usize::MAX
+    }
+
     /// Names of all repositories in zot's walk order (spec §1.4, §1.5).
     ///
     /// # Errors

@@ -196,6 +196,10 @@ impl ImageStore for Stores {
         self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
     }
 
+    fn together(&self, repo: &str) -> usize {
+        self.route(repo).together(repo)
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         Ok(self.list(cancel)?.repos)
     }

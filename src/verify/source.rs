@@ -266,6 +266,10 @@ impl ImageStore for Source<'_> {
         self.store.location()
     }
 
+    fn together(&self, repo: &str) -> usize {
+        self.store.together(repo)
+    }
+
     fn list_repos(&self, cancel: &Cancel) -> Result<Vec<String>, StorageError> {
         self.store.list_repos(cancel)
     }

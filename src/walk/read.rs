@@ -341,6 +341,10 @@ impl Decoded<'_> {
 
 impl<'a> Reader<'a> {
     fn read(&mut self, batch: &'a [Listed]) -> Result<(), ReadError> {
+        batch.chunks(self.store.together(self.repo)).try_for_each(|part| self.read_together(part))
+    }
+
+    fn read_together(&mut self, batch: &'a [Listed]) -> Result<(), ReadError> {
         let digests: Vec<&str> = batch.iter().map(|listed| listed.digest.as_str()).collect();
         let announced = batch.iter().map(|listed| announced(listed.size)).sum();
         self.share.grow(announced)?;
