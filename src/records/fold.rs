@@ -365,12 +365,6 @@ impl<'a> Fold<'a> {
     fn note_last_updated(&mut self, blobs: &Blobs<'_>, image: &ImageEntry) {
         let Some(meta) = &mut self.meta else { return };
         let last_updated = blobs.last_updated(&image.digest);
-        let candidate = proto::RepoLastUpdatedImage {
-            last_updated,
-            media_type: image.media_type.to_owned(),
-            digest: image.digest.clone(),
-            tag: image.reference.clone(),
-        };
         // An absent time reads as 1970, as in zot's accessors.
         let instant = |at: Option<proto::Timestamp>| Time::from(at.unwrap_or_default());
         let newer = match &meta.last_updated_image {
@@ -378,7 +372,12 @@ impl<'a> Fold<'a> {
             Some(known) => instant(known.last_updated) < instant(last_updated),
         };
         if newer {
-            meta.last_updated_image = Some(candidate);
+            meta.last_updated_image = Some(proto::RepoLastUpdatedImage {
+                last_updated,
+                media_type: image.media_type.to_owned(),
+                digest: image.digest.clone(),
+                tag: image.reference.clone(),
+            });
         }
     }
 

@@ -316,7 +316,7 @@ impl RedisWriter {
 
     fn commit(&mut self, held: &mut [Held<'_, '_>], changes: Vec<Result<RepoChange, Refusal>>) -> Result<(), Fault> {
         let mut waiting: Vec<(&mut Held<'_, '_>, Outcome, bool)> = Vec::new();
-        let mut batch = Batch::default();
+        let mut batch = std::mem::take(&mut self.room);
         for (one, change) in held.iter_mut().zip(changes) {
             let (outcome, writes) = match change {
                 Err(refusal) => (Outcome::Refused(refusal), false),
@@ -331,10 +331,14 @@ impl RedisWriter {
             }
             waiting.push((one, outcome, writes));
             if batch.size() >= BATCH_BYTES {
-                self.send(&std::mem::take(&mut batch), std::mem::take(&mut waiting))?;
+                self.send(&batch, std::mem::take(&mut waiting))?;
+                batch.clear();
             }
         }
-        self.send(&batch, waiting)
+        self.send(&batch, waiting)?;
+        batch.clear();
+        self.room = batch;
+        Ok(())
     }
 
     fn push_commit(&self, batch: &mut Batch, one: &Held<'_, '_>, change: &RepoChange) {

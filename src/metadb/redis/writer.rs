@@ -23,7 +23,7 @@ pub struct RedisWriter {
     pub(super) lock: WalkLock,
     /// Writes acknowledged under the lock.
     pub(super) count: u64,
-    /// Commands that go with the next ones: image records, for which the same memory serves again and again.
+    /// Commands that go with the next ones; the same memory serves again and again.
     pub(super) room: Batch,
     pub(super) cancel: Cancel,
 }
