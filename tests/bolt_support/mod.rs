@@ -97,7 +97,11 @@ fn dump_bucket(bucket: &Bucket<'_>, budget: &mut usize) -> Result<Tree, BoltErro
             Value::Bytes(bytes) => Item::Value(bytes.to_vec()),
             Value::Bucket => match bucket.bucket(key)? {
                 Some(inner) => Item::Bucket(dump_bucket(&inner, budget)?),
-                None => panic!("the walk saw a bucket that the search does not find"),
+                // Separators that lie: `check` finds them too.
+                None => {
+                    let detail = "the walk saw a bucket that the search does not find".to_owned();
+                    return Err(BoltError::Damaged { path: "image".into(), page: 0, detail });
+                }
             },
         };
         tree.insert(key.to_vec(), item);
