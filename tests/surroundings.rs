@@ -285,7 +285,6 @@ assert libc.prctl(SECCOMP, FILTER, struct.pack("HP", len(lines), ctypes.addresso
 os.execvp(sys.argv[1], sys.argv[1:])
 "#;
 
-#[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs Python: run tests/run"]
 fn a_filter_that_forbids_to_be_nicer_ends_no_walk() {
