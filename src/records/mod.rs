@@ -70,6 +70,20 @@ pub enum RepoChange {
     },
 }
 
+impl RepoChange {
+    /// Without the records that `prior` has already: after most forced walks all but the time stamp.
+    #[must_use]
+    pub fn since(self, prior: &RepoState) -> Self {
+        let Self::Write { meta, blobs, last_updated } = self else { return self };
+        let new = |record: Option<Vec<u8>>, prior: &Option<Vec<u8>>| record.filter(|new| prior.as_ref() != Some(new));
+        Self::Write {
+            meta: new(meta, &prior.meta),
+            blobs: new(blobs, &prior.blobs),
+            last_updated: new(last_updated, &prior.last_updated),
+        }
+    }
+}
+
 impl From<Time> for proto::Timestamp {
     fn from(at: Time) -> Self {
         Self { seconds: at.seconds, nanos: at.nanos }

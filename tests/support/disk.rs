@@ -33,6 +33,8 @@ struct State {
     /// What was written since.
     pending: Vec<Pending>,
     operations: usize,
+    /// In bytes.
+    written: usize,
     fault: Fault,
 }
 
@@ -56,12 +58,17 @@ fn apply(content: &mut Vec<u8>, change: &Pending) {
 impl Disk {
     pub fn new(content: Vec<u8>, fault: Fault) -> Self {
         let durable = content.clone();
-        Self(Arc::new(Mutex::new(State { content, durable, pending: Vec::new(), operations: 0, fault })))
+        Self(Arc::new(Mutex::new(State { content, durable, pending: Vec::new(), operations: 0, written: 0, fault })))
     }
 
     /// Writes and syncs so far.
     pub fn operations(&self) -> usize {
         self.0.lock().unwrap().operations
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> usize {
+        self.0.lock().unwrap().written
     }
 
     pub fn content(&self) -> Vec<u8> {
@@ -133,6 +140,7 @@ impl Disk {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().written += bytes.len();
         self.operate(Some(Pending::Bytes(usize::try_from(offset).unwrap(), bytes.to_vec())))
     }
 
