@@ -9,6 +9,7 @@ use crate::metadb::{MetaDb, MetaDbError};
 use crate::records::fold::Entry;
 use crate::records::image::{Content, ImageEntry};
 use crate::records::proto;
+use crate::records::signature::COSIGN_KEY;
 use crate::records::wire::Record;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +118,9 @@ impl<'a> Images<'a> {
 /// What is wrong with the record of an image. `lost`: its documents could not be used, so that its content is not judged.
 fn differences(tag: &str, image: &ImageEntry, record: Option<&[u8]>, lost: bool) -> Vec<Finding> {
     let Some(found) = record else {
+        if tag.is_empty() && was_signature(image) {
+            return Vec::new();
+        }
         return vec![Finding::new(Id::ImageMissing).reference(tag).digest(&image.digest)];
     };
     if *found == image.meta {
@@ -132,6 +136,15 @@ fn differences(tag: &str, image: &ImageEntry, record: Option<&[u8]>, lost: bool)
         findings.push(finding.expected(format!("{part}: {expected}")).found(format!("{part}: {found}")));
     }
     findings
+}
+
+/// A cosign signature is one by its tag alone. When the tag is deleted, zot forgets the signature; its manifest stays in the
+/// index, and only the next walk takes it for an image.
+fn was_signature(image: &ImageEntry) -> bool {
+    let Ok(record) = proto::ImageMeta::decode(image.meta.as_slice()) else { return false };
+    let manifests = record.manifests.iter().filter_map(|one| one.manifest.as_ref());
+    let mut layers = manifests.flat_map(|manifest| &manifest.layers).peekable();
+    layers.peek().is_some() && layers.all(|layer| layer.annotations.contains_key(COSIGN_KEY))
 }
 
 /// Whether the image or its config could not be used.

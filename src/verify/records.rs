@@ -1,9 +1,10 @@
 //! One repo's records against what storage holds of it: tags, statistics, images, signatures, referrers.
 //!
 //! Not findings, because zot leaves them so itself: tags of the index whose manifest zot does not record (they keep what
-//! they had), statistics of digests that are gone, the count of a referrer (every push raises it), signatures and
-//! referrers of an image that was deleted while they stayed in storage, and signatures that another one displaces when
-//! both are recorded in the order of the index.
+//! they had), statistics of digests that are gone, the count of a referrer (every push raises it), signatures that another
+//! one displaces when both are recorded in the order of the index, and what zot forgets when it deletes an image or its
+//! last tag: statistics, signatures and referrers go at once, their manifests leave storage later, if ever. Likewise a
+//! signature whose own tag was deleted ([`super::images`]).
 
 use super::compare::text;
 use super::findings::{Finding, Id};
@@ -52,6 +53,12 @@ impl Records<'_> {
         })
     }
 
+    /// Listed digests that zot knows as images: not those whose last tag was deleted, of which only the image record stays.
+    fn known(&self) -> BTreeSet<&str> {
+        let known = |found: &&Listed| found.is_tag() || self.meta.statistics.contains_key(&found.digest);
+        self.listed.iter().filter(known).map(|found| found.digest.as_str()).collect()
+    }
+
     /// Tags and statistics.
     #[must_use]
     pub fn tags(&self) -> Vec<Finding> {
@@ -85,10 +92,9 @@ impl Records<'_> {
             }
         }
         let mut seen = BTreeSet::new();
-        for image in self.images().filter(|image| seen.insert(image.digest.as_str())) {
+        for image in self.images().filter(|image| image.is_tag && seen.insert(image.digest.as_str())) {
             if !self.meta.statistics.contains_key(&image.digest) {
-                let reference = if image.is_tag { image.reference.as_str() } else { "" };
-                findings.push(Finding::new(Id::StatisticsMissing).reference(reference).digest(&image.digest));
+                findings.push(Finding::new(Id::StatisticsMissing).reference(&image.reference).digest(&image.digest));
             }
         }
         findings
@@ -109,7 +115,7 @@ impl Records<'_> {
             }
         }
         if !absent.is_empty() {
-            findings.extend(self.absent_signatures(&absent, &listed));
+            findings.extend(self.absent_signatures(&absent));
         }
         for (signed, signatures) in &self.meta.signatures {
             for (kind, list) in &signatures.map {
@@ -129,16 +135,15 @@ impl Records<'_> {
         findings
     }
 
-    fn absent_signatures(&self, absent: &[&SignatureEntry], listed: &BTreeSet<&str>) -> Vec<Finding> {
+    fn absent_signatures(&self, absent: &[&SignatureEntry]) -> Vec<Finding> {
         // What a walk over nothing and a walk over these records both record is there in any order of events.
         let rebuilt: Vec<proto::RepoMeta> =
             [&RepoState::default(), self.state].into_iter().filter_map(|prior| self.rebuild(prior)).collect();
+        let known = self.known();
         let mut findings = Vec::new();
         for signature in absent {
             let displaced = rebuilt.iter().any(|meta| recorded(meta, signature).is_none());
-            // Deleting an image at run time forgets its signatures at once; they leave storage later.
-            let deleted = !listed.contains(signature.signed.as_str());
-            if !displaced && !deleted {
+            if !displaced && known.contains(signature.signed.as_str()) {
                 let finding = Finding::new(Id::SignatureMissing).reference(signature.kind.key());
                 let expected = format!("recorded as signature of {}", signature.signed);
                 findings.push(finding.digest(&signature.digest).expected(expected));
@@ -185,7 +190,7 @@ impl Records<'_> {
     #[must_use]
     pub fn referrers(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let listed: BTreeSet<&str> = self.listed.iter().map(|found| found.digest.as_str()).collect();
+        let known = self.known();
         let mut wanted = BTreeMap::new();
         for image in self.images() {
             if let Some(referrer) = &image.referrer {
@@ -203,8 +208,7 @@ impl Records<'_> {
         };
         for ((subject, digest), (image, referrer)) in &wanted {
             let Some(found) = recorded.get(&(*subject, *digest)) else {
-                // Deleting an image at run time forgets its referrers at once; they leave storage later.
-                if listed.contains(subject) {
+                if known.contains(subject) && known.contains(digest) {
                     findings.push(about(subject, digest).expected("recorded").found("not recorded"));
                 }
                 continue;

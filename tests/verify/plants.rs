@@ -209,12 +209,8 @@ fn tags() -> Vec<Plant> {
         always("statistics of a tag lost", &["statistics-missing"], |w| statistics_gone(w, &w.digests.v1)).hidden(),
         always("statistics of an index lost", &["statistics-missing"], |w| statistics_gone(w, &w.digests.multi))
             .hidden(),
-        always("statistics of an untagged image lost", &["statistics-missing"], |w| {
-            statistics_gone(w, &w.digests.untagged);
-        })
-        .hidden(),
         always("statistics lost, due", &["statistics-missing"], |w| {
-            statistics_gone(w, &w.digests.untagged);
+            statistics_gone(w, &w.digests.v1);
             w.make_due();
         })
         .due(),

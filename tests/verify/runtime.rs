@@ -38,6 +38,8 @@ enum Event {
     Sign { subject: u8, round: u8 },
     /// Delete a tag.
     Untag { tag: u8 },
+    /// Delete the tag of a signature.
+    Unsign { subject: u8 },
     /// Delete an untagged manifest by digest, as garbage collection does.
     Collect { pick: u8 },
     /// zot restarts without fastRestart: it walks.
@@ -52,6 +54,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => (0..4_u8, 0..5_u8).prop_map(|(kind, subject)| Event::Referrer { kind, subject }),
         2 => (0..5_u8, 0..2_u8).prop_map(|(subject, round)| Event::Sign { subject, round }),
         2 => (0..3_u8).prop_map(|tag| Event::Untag { tag }),
+        1 => (0..5_u8).prop_map(|subject| Event::Unsign { subject }),
         1 => any::<u8>().prop_map(|pick| Event::Collect { pick }),
         1 => Just(Event::Walk),
     ];
@@ -69,6 +72,8 @@ struct Registry<'a> {
     /// Images that were deleted. Their signatures and referrers stay in storage and are forgotten by the metaDB; zot does
     /// not notice when the image comes back, which is drift, so here it does not come back before a walk.
     deleted: BTreeSet<String>,
+    /// Digests with an image record. Nothing at run time takes one away.
+    images: BTreeSet<String>,
 }
 
 fn clock() -> Clock {
@@ -87,6 +92,10 @@ fn manifest(image: u8) -> Value {
         "annotations": {"org.opencontainers.image.vendor": format!("vendor {}", image % 2)}})
 }
 
+fn signature_tag(subject: u8) -> String {
+    format!("{}.sig", digest(&manifest(subject)).replace(':', "-"))
+}
+
 fn digest(value: &Value) -> String {
     sha256(value.to_string().as_bytes())
 }
@@ -100,7 +109,16 @@ impl<'a> Registry<'a> {
         let mut repo = Repo::new(root, "r", NOW * 1_000_000_000);
         repo.write("index.json", br#"{"schemaVersion":2,"manifests":null}"#);
         let model = Model::new("r", clock(), Rules::default());
-        Self { root, repo, list: Vec::new(), model, last_updated: None, now: NOW, deleted: BTreeSet::new() }
+        Self {
+            root,
+            repo,
+            list: Vec::new(),
+            model,
+            last_updated: None,
+            now: NOW,
+            deleted: BTreeSet::new(),
+            images: BTreeSet::new(),
+        }
     }
 
     /// `index.json` as zot writes it: a moved tag, and an untagged manifest that gets a tag, go to the end.
@@ -139,6 +157,7 @@ impl<'a> Registry<'a> {
             match entry {
                 Entry::Image(image) => {
                     self.model.set_repo_reference(image).unwrap();
+                    self.images.insert(image.digest.clone());
                     self.now += 1;
                     self.last_updated = Some(self.now);
                 }
@@ -153,7 +172,15 @@ impl<'a> Registry<'a> {
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
             .and_then(|manifest| manifest["subject"]["digest"].as_str().map(str::to_owned));
-        self.list.retain(|found| if by_tag { tag_of(found) != Some(reference) } else { found["digest"] != digest });
+        let named = |found: &Value| if by_tag { tag_of(found) == Some(reference) } else { found["digest"] == digest };
+        let media_type = self.list.iter().find(|found| named(found)).map(|found| found["mediaType"].clone());
+        self.list.retain(|found| !named(found));
+        // A manifest that loses its last tag stays, for garbage collection or retention to find.
+        if let Some(media_type) =
+            media_type.filter(|_| by_tag && self.list.iter().all(|found| found["digest"] != digest))
+        {
+            self.list.push(descriptor(media_type.as_str().unwrap(), digest, None));
+        }
         self.write();
         if let Some(signed) = self.signature_of(digest) {
             self.edit(|meta, _| {
@@ -166,6 +193,13 @@ impl<'a> Registry<'a> {
         self.edit(|meta, blobs| remove_reference(meta, blobs, reference, digest, by_tag, subject.as_deref()));
         self.now += 1;
         self.last_updated = Some(self.now);
+    }
+
+    fn untag(&mut self, tag: &str) {
+        let found = self.list.iter().find(|found| tag_of(found) == Some(tag));
+        if let Some(digest) = found.map(|found| found["digest"].as_str().unwrap().to_owned()) {
+            self.delete(tag, &digest, true);
+        }
     }
 
     fn signature_of(&self, digest: &str) -> Option<String> {
@@ -192,6 +226,7 @@ impl<'a> Registry<'a> {
         let (meta, blobs) = super::support::model::walk("r", &prior, &read.entries, clock(), Rules::default()).unwrap();
         (self.model.meta, self.model.blobs) = (meta, blobs);
         self.deleted.clear();
+        self.images.extend(read.entries.entries.iter().filter_map(Entry::image).map(|image| image.digest.clone()));
         self.now += 1;
         if read.entries.entries.iter().any(|entry| matches!(entry, Entry::Image(_))) {
             self.last_updated = Some(self.now);
@@ -232,19 +267,13 @@ impl<'a> Registry<'a> {
             }
             Event::Sign { subject, round } => {
                 let layer = self.repo.blob(format!("signature {subject} {round}").as_bytes());
-                let signed = digest(&manifest(*subject));
                 let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST,
                     "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
                     "layers": [{"mediaType": "x", "digest": layer, "size": 3, "annotations": {"dev.cosignproject.cosign/signature": "s"}}]});
-                self.push(MANIFEST, &artifact, Some(&format!("{}.sig", signed.replace(':', "-"))));
+                self.push(MANIFEST, &artifact, Some(&signature_tag(*subject)));
             }
-            Event::Untag { tag } => {
-                let tag = format!("t{tag}");
-                let found = self.list.iter().find(|found| tag_of(found) == Some(tag.as_str()));
-                if let Some(digest) = found.map(|found| found["digest"].as_str().unwrap().to_owned()) {
-                    self.delete(&tag, &digest, true);
-                }
-            }
+            Event::Untag { tag } => self.untag(&format!("t{tag}")),
+            Event::Unsign { subject } => self.untag(&signature_tag(*subject)),
             Event::Collect { pick } => {
                 let untagged: Vec<String> = self
                     .list
@@ -341,8 +370,9 @@ fn verdict(events: &[Event]) -> Result<(), String> {
     }
     // Image records depend on the documents alone; a walk into another metaDB gives those of what is listed.
     super::support::walk::walk(Driver::Redb, &root, true);
-    let images = Driver::Redb.dump(&root);
-    raw.0.insert("ImageMeta".into(), images.bucket("ImageMeta"));
+    let mut images = Driver::Redb.dump(&root).bucket("ImageMeta");
+    images.retain(|digest, _| registry.images.contains(str::from_utf8(digest).unwrap()));
+    raw.0.insert("ImageMeta".into(), images);
     std::fs::remove_file(root.join("meta.redb")).unwrap();
     Driver::Redb.restore(&root, &raw);
     for depth in [Depth::Quick, Depth::Records, Depth::Deep] {
@@ -367,6 +397,31 @@ fn an_index_whose_children_zot_does_not_count_is_clean() {
         Event::Image { image: 2, tag: None },
     ];
     assert_eq!(verdict(&events), Ok(()));
+}
+
+/// Its manifest stays in the index, where nothing but its layers tells what it was.
+#[test]
+fn a_signature_that_lost_its_tag_is_clean() {
+    let signed = vec![Event::Image { image: 0, tag: Some(0) }, Event::Sign { subject: 0, round: 0 }];
+    let unsign = vec![Event::Unsign { subject: 0 }];
+    let pushed = vec![Event::Image { image: 1, tag: Some(1) }];
+    for events in [[signed.clone(), unsign.clone()].concat(), [signed, unsign, pushed].concat()] {
+        assert_eq!(verdict(&events), Ok(()));
+    }
+}
+
+/// Its manifest stays in the index without a tag, and so do its signature and its referrers; their records go at once.
+#[test]
+fn an_image_that_lost_its_last_tag_is_clean() {
+    let push = |tag| Event::Image { image: 0, tag: Some(tag) };
+    let attached = [Event::Sign { subject: 0, round: 0 }, Event::Referrer { kind: 0, subject: 0 }];
+    let untag = |tag| Event::Untag { tag };
+    let one = [vec![push(0)], attached.to_vec(), vec![untag(0)]].concat();
+    let one_of_two = [vec![push(0), push(1)], attached.to_vec(), vec![untag(0)]].concat();
+    let walked = [one.clone(), vec![Event::Walk]].concat();
+    for events in [one, one_of_two, walked] {
+        assert_eq!(verdict(&events), Ok(()));
+    }
 }
 
 proptest! {
