@@ -142,9 +142,9 @@ fn differences(tag: &str, image: &ImageEntry, record: Option<&[u8]>, lost: bool)
 /// index, and only the next walk takes it for an image.
 fn was_signature(image: &ImageEntry) -> bool {
     let Ok(record) = proto::ImageMeta::decode(image.meta.as_slice()) else { return false };
-    let manifests = record.manifests.iter().filter_map(|one| one.manifest.as_ref());
-    let mut layers = manifests.flat_map(|manifest| &manifest.layers).peekable();
-    layers.peek().is_some() && layers.all(|layer| layer.annotations.contains_key(COSIGN_KEY))
+    let Some(manifest) = record.manifests.first().and_then(|one| one.manifest.as_ref()) else { return false };
+    let signs = |layer: &proto::Descriptor| layer.annotations.contains_key(COSIGN_KEY);
+    manifest.subject.is_none() && !manifest.layers.is_empty() && manifest.layers.iter().all(signs)
 }
 
 /// Whether the image or its config could not be used.

@@ -34,6 +34,8 @@ enum Event {
     Index { children: Vec<u8>, tag: Option<u8> },
     /// Attach an artifact, a notation signature or a sigstore bundle by subject.
     Referrer { kind: u8, subject: u8 },
+    /// Attach an artifact that has a tag, which moves to the next one.
+    Tagged { subject: u8, round: u8 },
     /// Sign by tag; signing again moves the tag.
     Sign { subject: u8, round: u8 },
     /// Delete a tag.
@@ -52,8 +54,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (0..5_u8, tag()).prop_map(|(image, tag)| Event::Image { image, tag }),
         2 => (proptest::collection::vec(0..5_u8, 1..3), tag()).prop_map(|(children, tag)| Event::Index { children, tag }),
         2 => (0..4_u8, 0..5_u8).prop_map(|(kind, subject)| Event::Referrer { kind, subject }),
+        1 => (0..5_u8, 0..3_u8).prop_map(|(subject, round)| Event::Tagged { subject, round }),
         2 => (0..5_u8, 0..2_u8).prop_map(|(subject, round)| Event::Sign { subject, round }),
-        2 => (0..3_u8).prop_map(|tag| Event::Untag { tag }),
+        2 => (0..4_u8).prop_map(|tag| Event::Untag { tag }),
         1 => (0..5_u8).prop_map(|subject| Event::Unsign { subject }),
         1 => any::<u8>().prop_map(|pick| Event::Collect { pick }),
         1 => Just(Event::Walk),
@@ -90,6 +93,17 @@ fn manifest(image: u8) -> Value {
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(config(image).to_string().as_bytes()), "size": 100},
         "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": sha256(&[image % 2]), "size": 10 + i64::from(image % 2)}],
         "annotations": {"org.opencontainers.image.vendor": format!("vendor {}", image % 2)}})
+}
+
+fn signature_layer(subject: u8, round: u8) -> String {
+    format!("signature {subject} {round}")
+}
+
+fn signature(subject: u8, round: u8) -> Value {
+    let layer = sha256(signature_layer(subject, round).as_bytes());
+    json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
+        "layers": [{"mediaType": "x", "digest": layer, "size": 3, "annotations": {"dev.cosignproject.cosign/signature": "s"}}]})
 }
 
 fn signature_tag(subject: u8) -> String {
@@ -233,6 +247,15 @@ impl<'a> Registry<'a> {
         }
     }
 
+    fn attach(&mut self, artifact_type: &str, subject: u8, layer: &str, tag: Option<&str>) {
+        let layer = self.repo.blob(layer.as_bytes());
+        let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": artifact_type,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
+            "layers": [{"mediaType": "x", "digest": layer, "size": 3}],
+            "subject": {"mediaType": MANIFEST, "digest": digest(&manifest(subject)), "size": 4}});
+        self.push(MANIFEST, &artifact, tag);
+    }
+
     fn apply(&mut self, event: &Event) {
         let tag_name = |tag: &Option<u8>| tag.map(|tag| format!("t{tag}"));
         match event {
@@ -257,23 +280,21 @@ impl<'a> Registry<'a> {
                     "application/vnd.dev.sigstore.bundle.v0.3+json",
                     "application/vnd.dev.cosign.artifact.sig.v1+json",
                 ];
-                let layer = self.repo.blob(format!("layer {kind} {subject}").as_bytes());
-                let subject = digest(&manifest(*subject));
-                let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kinds[usize::from(*kind)],
-                    "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
-                    "layers": [{"mediaType": "x", "digest": layer, "size": 3}],
-                    "subject": {"mediaType": MANIFEST, "digest": subject, "size": 4}});
-                self.push(MANIFEST, &artifact, None);
+                self.attach(kinds[usize::from(*kind)], *subject, &format!("layer {kind} {subject}"), None);
+            }
+            Event::Tagged { subject, round } => {
+                self.attach("application/spdx+json", *subject, &format!("layer {subject}, {round}"), Some("t3"));
             }
             Event::Sign { subject, round } => {
-                let layer = self.repo.blob(format!("signature {subject} {round}").as_bytes());
-                let artifact = json!({"schemaVersion": 2, "mediaType": MANIFEST,
-                    "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2},
-                    "layers": [{"mediaType": "x", "digest": layer, "size": 3, "annotations": {"dev.cosignproject.cosign/signature": "s"}}]});
-                self.push(MANIFEST, &artifact, Some(&signature_tag(*subject)));
+                self.repo.blob(signature_layer(*subject, *round).as_bytes());
+                self.push(MANIFEST, &signature(*subject, *round), Some(&signature_tag(*subject)));
             }
             Event::Untag { tag } => self.untag(&format!("t{tag}")),
-            Event::Unsign { subject } => self.untag(&signature_tag(*subject)),
+            Event::Unsign { subject } => {
+                self.untag(&signature_tag(*subject));
+                // To sign again would displace a bundle that took the signature's place in the list, which is drift.
+                self.deleted.extend((0..2).map(|round| digest(&signature(*subject, round))));
+            }
             Event::Collect { pick } => {
                 let untagged: Vec<String> = self
                     .list
@@ -395,6 +416,17 @@ fn an_index_whose_children_zot_does_not_count_is_clean() {
         Event::Untag { tag: 0 },
         Event::Index { children: vec![3, 2], tag: Some(1) },
         Event::Image { image: 2, tag: None },
+    ];
+    assert_eq!(verdict(&events), Ok(()));
+}
+
+/// It leaves the index for its successor, and stays in its subject's list.
+#[test]
+fn a_referrer_whose_tag_moved_on_is_clean() {
+    let events = [
+        Event::Image { image: 0, tag: Some(0) },
+        Event::Tagged { subject: 0, round: 0 },
+        Event::Tagged { subject: 0, round: 1 },
     ];
     assert_eq!(verdict(&events), Ok(()));
 }
