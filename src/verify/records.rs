@@ -4,7 +4,7 @@
 //! they had), statistics of digests that are gone, the count of a referrer (every push raises it), signatures that another
 //! one displaces when both are recorded in the order of the index, and what zot forgets when it deletes an image or its
 //! last tag: statistics, signatures and referrers go at once, their manifests leave storage later, if ever. Likewise a
-//! signature whose own tag was deleted ([`super::images`]).
+//! signature whose own tag was deleted (`images.rs`).
 
 use super::compare::text;
 use super::findings::{Finding, Id};
