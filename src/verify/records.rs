@@ -16,6 +16,7 @@ use crate::records::signature::SignatureEntry;
 use crate::records::wire::{Record, unknown_fields};
 use crate::records::{RepoChange, RepoState, proto};
 use prost::Message as _;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A repo's records and what they should reflect.
@@ -51,6 +52,10 @@ impl Records<'_> {
             Entry::Signature(signature) => Some(signature),
             Entry::Image(_) => None,
         })
+    }
+
+    fn listed_digests(&self) -> BTreeSet<&str> {
+        self.listed.iter().map(|found| found.digest.as_str()).collect()
     }
 
     /// Listed digests that zot knows as images: not those whose last tag was deleted, of which only the image record stays.
@@ -104,7 +109,7 @@ impl Records<'_> {
     #[must_use]
     pub fn signature_records(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let listed: BTreeSet<&str> = self.listed.iter().map(|found| found.digest.as_str()).collect();
+        let listed = self.listed_digests();
         let mut wanted: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
         let mut absent = Vec::new();
         for signature in self.signatures() {
@@ -190,7 +195,8 @@ impl Records<'_> {
     #[must_use]
     pub fn referrers(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let known = self.known();
+        // Of most repos everything is recorded, and nobody asks.
+        let known = LazyCell::new(|| self.known());
         let mut wanted = BTreeMap::new();
         for image in self.images() {
             if let Some(referrer) = &image.referrer {
@@ -225,7 +231,7 @@ impl Records<'_> {
             }
         }
         // Of a referrer whose tag moved on, index and storage lose the manifest, and its subject's list keeps it.
-        let listed: BTreeSet<&str> = self.listed.iter().map(|found| found.digest.as_str()).collect();
+        let listed = LazyCell::new(|| self.listed_digests());
         let moved = |digest: &str| !listed.contains(digest) && self.meta.statistics.contains_key(digest);
         for (subject, list) in &self.meta.referrers {
             for found in &list.list {

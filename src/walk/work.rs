@@ -138,10 +138,10 @@ impl RepoWork for Item<'_> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         match first {
             Some(first) if *prior == RepoState::default() => Ok(first),
-            _ => match self.fold(read, prior) {
-                Ok(change) => Ok(change.since(prior)),
-                Err(error) => Err(Refusal::Unusable(error.to_string())),
-            },
+            _ => self
+                .fold(read, prior)
+                .map(|change| change.since(prior))
+                .map_err(|error| Refusal::Unusable(error.to_string())),
         }
     }
 }
