@@ -100,10 +100,10 @@ fn fraction(rest: &mut &[u8]) -> i32 {
     if count == 0 {
         return 0;
     }
-    let padded = tail.iter().take(count).map(|b| i32::from(b - b'0')).chain(std::iter::repeat(0));
-    let nanos = padded.take(9).fold(0, |value, digit| value * 10 + digit);
+    let (kept, missing) = (tail.iter().take(count.min(9)), 9_usize.saturating_sub(count));
+    let nanos = kept.fold(0, |value, digit| value * 10 + i32::from(digit - b'0'));
     *rest = tail.get(count..).unwrap_or_default();
-    nanos
+    (0..missing).fold(nanos, |value, _| value * 10)
 }
 
 fn days_in(year: i64, month: i64) -> i64 {

@@ -3,12 +3,13 @@
 
 use super::fold::{FoldError, decoded};
 use super::image::{Content, ImageEntry};
-use super::parts::{parts, put_map};
+use super::image_info::ImageInfo;
+use super::parts::{Value, parts, put_map};
 use super::proto;
 use super::wire::{Carry, Malformed, Record};
 use crate::oci::time::Time;
+use foldhash::HashMap;
 use prost::Message as _;
-use std::collections::HashMap;
 
 /// One blob's record.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,23 @@ impl Blob<'_> {
             Self::Recorded(entry) => recorded(entry).last_updated,
             Self::Part(_) => None,
             Self::Image(image, newest) => Some(image.last_updated(|_| *newest).into()),
+        }
+    }
+}
+
+/// As its record, without copying what an image has of digests.
+impl Value for Blob<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Image(image, newest) => ImageInfo::of(image, *newest).length(),
+            Self::Recorded(_) | Self::Part(_) => self.info().encoded_len(),
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Image(image, newest) => ImageInfo::of(image, *newest).put(out),
+            Self::Recorded(_) | Self::Part(_) => self.info().encode_raw(out),
         }
     }
 }
@@ -101,9 +119,9 @@ impl<'a> Blobs<'a> {
     /// `AddImageMetaToRepoMeta`, as far as RepoBlobs goes.
     pub(super) fn add(&mut self, image: &'a ImageEntry) {
         if let Content::Manifest { blobs, .. } = &image.content {
-            for (digest, size) in blobs {
+            for (digest, size) in blobs.iter() {
                 // Overwrites even a richer entry, as zot does.
-                self.blobs.insert(digest, Blob::Part(*size));
+                self.blobs.insert(digest, Blob::Part(size));
             }
         }
         let newest = match &image.content {
@@ -145,7 +163,7 @@ impl<'a> Blobs<'a> {
         let Self { name, blobs, carry } = self;
         drop(blobs);
         let mut out = proto::RepoBlobs { name, ..Default::default() }.encode_to_vec();
-        put_map::<proto::BlobInfo>(&mut out, 2, all.iter().map(|(digest, blob)| (*digest, blob.info())));
+        put_map(&mut out, 2, all.iter().copied());
         carry.attach(out).map_err(|Malformed| FoldError::Undecodable { record: "RepoBlobs" })
     }
 }

@@ -61,16 +61,18 @@ impl Entry {
         const FIXED: usize = 768;
         /// A digest in a list.
         const DIGEST: usize = 128;
+        /// One in the text of a [`BlobList`](super::blob_list::BlobList), with its size.
+        const BLOB: usize = 96;
         FIXED
             + match self {
                 Self::Image(image) => {
                     let blobs = match &image.content {
-                        Content::Manifest { blobs, .. } => blobs.len(),
-                        Content::Index { children } => children.len(),
+                        Content::Manifest { blobs, .. } => blobs.len() * BLOB,
+                        Content::Index { children } => children.len() * DIGEST,
                     };
                     let annotations = image.referrer.iter().flat_map(|referrer| &referrer.annotations);
                     let annotations = annotations.map(|(key, value)| DIGEST + key.len() + value.len());
-                    image.meta.len() + blobs * DIGEST + annotations.sum::<usize>()
+                    image.meta.len() + blobs + annotations.sum::<usize>()
                 }
                 Self::Signature(signature) => {
                     signature.layers.iter().map(|layer| DIGEST + layer.content.len() + layer.key.len()).sum()

@@ -1,5 +1,6 @@
 //! Documents → `ImageMeta`, and the facts about an image that the fold needs (spec §3.3, §3.5).
 
+use super::blob_list::BlobList;
 use super::proto;
 use crate::oci::{self, time::Time};
 use prost::Message as _;
@@ -45,7 +46,7 @@ pub enum Content {
     /// A manifest.
     Manifest {
         /// Config first, then the layers: digest and descriptor size. Duplicates kept.
-        blobs: Vec<(String, i64)>,
+        blobs: BlobList,
         /// Vendor annotation.
         vendor: Option<String>,
         /// `os` and `architecture[/variant]`, unless both are empty.
@@ -58,6 +59,36 @@ pub enum Content {
         /// Child digests.
         children: Vec<String>,
     },
+}
+
+impl Content {
+    /// Digests of config and layers, or of the children.
+    pub fn digests(&self) -> impl Iterator<Item = &str> {
+        let (blobs, children) = match self {
+            Self::Manifest { blobs, .. } => (Some(blobs), None),
+            Self::Index { children } => (None, Some(children)),
+        };
+        let blobs = blobs.into_iter().flat_map(BlobList::iter).map(|(digest, _)| digest);
+        blobs.chain(children.into_iter().flatten().map(String::as_str))
+    }
+
+    /// What the vendor annotation names.
+    #[must_use]
+    pub fn vendors(&self) -> &[String] {
+        match self {
+            Self::Manifest { vendor, .. } => vendor.as_slice(),
+            Self::Index { .. } => &[],
+        }
+    }
+
+    /// What a manifest is for; an index has its children.
+    #[must_use]
+    pub fn platforms(&self) -> &[proto::Platform] {
+        match self {
+            Self::Manifest { platform, .. } => platform.as_slice(),
+            Self::Index { .. } => &[],
+        }
+    }
 }
 
 /// Where an image was found.
@@ -76,11 +107,9 @@ impl ImageEntry {
     /// Record a manifest with its config (all-default when the config is of a type that zot does not read).
     #[must_use]
     pub fn from_manifest(source: &Source<'_>, manifest: oci::Manifest, config: oci::Image) -> Self {
-        let mut blobs = Vec::with_capacity(manifest.layers.len() + 1);
-        blobs.push((manifest.config.digest.clone(), manifest.config.size));
-        blobs.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size)));
+        let blobs = std::iter::once(&manifest.config).chain(manifest.layers.iter());
         let content = Content::Manifest {
-            blobs,
+            blobs: blobs.map(|blob| (blob.digest.as_str(), blob.size)).collect(),
             vendor: vendor(&manifest.annotations),
             platform: platform(&config),
             last_updated: last_updated(&config),
@@ -131,18 +160,12 @@ impl ImageEntry {
     /// What RepoBlobs keeps of the manifest or index itself. `newest` gives the time of the newest of an index's children.
     #[must_use]
     pub fn blob_info(&self, newest: impl FnOnce(&[String]) -> Time) -> proto::BlobInfo {
-        let last_updated = Some(self.last_updated(newest).into());
-        match &self.content {
-            Content::Manifest { blobs, vendor, platform, .. } => proto::BlobInfo {
-                size: self.size,
-                vendors: vendor.iter().cloned().collect(),
-                sub_blobs: blobs.iter().map(|(digest, _)| digest.clone()).collect(),
-                platforms: platform.iter().cloned().collect(),
-                last_updated,
-            },
-            Content::Index { children } => {
-                proto::BlobInfo { size: self.size, sub_blobs: children.clone(), last_updated, ..Default::default() }
-            }
+        proto::BlobInfo {
+            size: self.size,
+            vendors: self.content.vendors().to_vec(),
+            sub_blobs: self.content.digests().map(str::to_owned).collect(),
+            platforms: self.content.platforms().to_vec(),
+            last_updated: Some(self.last_updated(newest).into()),
         }
     }
 

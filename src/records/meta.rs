@@ -84,12 +84,12 @@ impl<'a> Meta<'a> {
     /// The bytes of the record.
     pub(super) fn encode(self) -> Result<Vec<u8>, FoldError> {
         let mut out = proto::RepoMeta { name: self.name, ..Default::default() }.encode_to_vec();
-        put_map::<proto::TagDescriptor>(&mut out, 2, self.tags.iter().map(|(key, value)| (*key, value)));
-        put_map::<proto::DescriptorStatistics>(&mut out, 3, self.statistics.iter().map(|(key, value)| (*key, value)));
+        put_map(&mut out, 2, self.tags.iter().map(|(key, value)| (*key, value)));
+        put_map(&mut out, 3, self.statistics.iter().map(|(key, value)| (*key, value)));
         let none = no_signatures();
         let signatures = self.signatures.iter().map(|(key, value)| (*key, value.as_ref().unwrap_or(&none)));
-        put_map::<proto::ManifestSignatures>(&mut out, 4, signatures);
-        put_map::<proto::ReferrersInfo>(&mut out, 5, self.referrers.iter().map(|(key, value)| (*key, value)));
+        put_map(&mut out, 4, signatures);
+        put_map(&mut out, 5, self.referrers.iter().map(|(key, value)| (*key, value)));
         // What is left has higher numbers than the maps.
         let rest = proto::RepoMeta {
             stars: self.stars,

@@ -9,9 +9,11 @@
 //! Everything here is pure: the same inputs give the same bytes. Encodings are deterministic (maps in key order), so an
 //! unchanged record is also byte-for-byte unchanged.
 
+pub mod blob_list;
 pub mod blobs;
 pub mod fold;
 pub mod image;
+mod image_info;
 pub mod meta;
 mod parts;
 #[rustfmt::skip]

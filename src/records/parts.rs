@@ -4,7 +4,6 @@
 use super::wire::{Malformed, length_delimited, map_entry, next_field};
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
-use std::borrow::Borrow;
 
 /// One field of a record.
 pub struct Part<'a, T> {
@@ -43,31 +42,51 @@ pub fn parts<'a, T: Message + Default>(
     Ok(())
 }
 
+/// What a map entry can hold.
+pub trait Value {
+    /// Length of what [`Value::put`] appends.
+    fn length(&self) -> usize;
+
+    /// Append it.
+    fn put(&self, out: &mut Vec<u8>);
+}
+
+impl<M: Message> Value for &M {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.encode_raw(out);
+    }
+}
+
+fn header(number: u32) -> u64 {
+    u64::from(number) << 3 | 2
+}
+
+/// Length of a field that tells its length.
+pub fn delimited(number: u32, length: usize) -> usize {
+    encoded_len_varint(header(number)) + encoded_len_varint(length as u64) + length
+}
+
 /// Append a map field as prost encodes it: empty keys and values are left out.
-pub fn put_map<'k, M: Message>(
-    out: &mut Vec<u8>,
-    number: u32,
-    entries: impl Iterator<Item = (&'k str, impl Borrow<M>)> + Clone,
-) {
-    let header = |number: u32| u64::from(number) << 3 | 2;
-    let delimited =
-        |number, length: usize| encoded_len_varint(header(number)) + encoded_len_varint(length as u64) + length;
+pub fn put_map<'k>(out: &mut Vec<u8>, number: u32, entries: impl Iterator<Item = (&'k str, impl Value)> + Clone) {
     let present = |number, length| if length == 0 { 0 } else { delimited(number, length) };
-    let body = |key: &str, value: &M| present(1, key.len()) + present(2, value.encoded_len());
+    let body = |key: &str, length: usize| present(1, key.len()) + present(2, length);
     // Room for all of it at once: growing bit by bit would need it twice.
-    out.reserve_exact(entries.clone().map(|(key, value)| delimited(number, body(key, value.borrow()))).sum());
+    out.reserve_exact(entries.clone().map(|(key, value)| delimited(number, body(key, value.length()))).sum());
     for (key, value) in entries {
-        let value = value.borrow();
+        let length = value.length();
         encode_varint(header(number), out);
-        encode_varint(body(key, value) as u64, out);
+        encode_varint(body(key, length) as u64, out);
         if !key.is_empty() {
             length_delimited(out, 1, &[key.as_bytes()]);
         }
-        let length = value.encoded_len();
         if length > 0 {
             encode_varint(header(2), out);
             encode_varint(length as u64, out);
-            value.encode_raw(out);
+            value.put(out);
         }
     }
 }
@@ -93,7 +112,7 @@ mod tests {
         #[test]
         fn maps_are_written_as_prost_writes_them(blobs in blobs()) {
             let mut out = Vec::new();
-            put_map::<BlobInfo>(&mut out, 2, blobs.iter().map(|(key, value)| (key.as_str(), value)));
+            put_map(&mut out, 2, blobs.iter().map(|(key, value)| (key.as_str(), value)));
             prop_assert_eq!(out.capacity(), out.len());
             prop_assert_eq!(out, RepoBlobs { name: String::new(), blobs }.encode_to_vec());
         }

@@ -1,9 +1,9 @@
 //! What a repo's tags amount to: size, platforms and vendors (spec §3.5).
 
 use super::blobs::{Blob, Blobs};
-use super::image::Content;
 use super::proto;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use foldhash::{HashSet, HashSetExt as _};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sums over the blobs that a repo's tags reach, each blob once.
 #[derive(Debug, Default)]
@@ -36,15 +36,8 @@ impl Sums {
                 Blob::Part(size) => sums.size = sums.size.wrapping_add(size),
                 Blob::Image(image, _) => {
                     sums.size = sums.size.wrapping_add(image.size);
-                    match &image.content {
-                        Content::Manifest { blobs: parts, vendor, platform, .. } => {
-                            sums.add(platform, vendor);
-                            queue.extend(parts.iter().filter_map(|(part, _)| blobs.entry(part)));
-                        }
-                        Content::Index { children } => {
-                            queue.extend(children.iter().filter_map(|child| blobs.entry(child)));
-                        }
-                    }
+                    sums.add(image.content.platforms(), image.content.vendors());
+                    queue.extend(image.content.digests().filter_map(|part| blobs.entry(part)));
                 }
                 Blob::Recorded(_) => {
                     let info = blob.info();

@@ -37,15 +37,14 @@ pub fn entry(reference: &str, digest: &str, record: &proto::ImageMeta) -> Option
     let manifest = found.manifest.as_ref().filter(|_| found.digest == digest && record.media_type == oci::MANIFEST)?;
     let config = found.config.as_ref()?;
     let own = manifest.config.clone().unwrap_or_default();
-    let mut blobs = Vec::with_capacity(manifest.layers.len() + 1);
-    blobs.push((own.digest, own.size));
-    blobs.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size)));
+    let blobs = std::iter::once((own.digest.as_str(), own.size))
+        .chain(manifest.layers.iter().map(|layer| (layer.digest.as_str(), layer.size)));
     let vendor = ["org.opencontainers.image.vendor", "org.label-schema.vendor"]
         .iter()
         .filter_map(|key| manifest.annotations.get(*key))
         .find(|vendor| !vendor.is_empty());
     let content = Content::Manifest {
-        blobs,
+        blobs: blobs.collect(),
         vendor: vendor.cloned(),
         platform: platform(config),
         last_updated: last_updated(config),

@@ -151,7 +151,7 @@ fn was_signature(image: &ImageEntry) -> bool {
 #[must_use]
 pub fn lost(image: &ImageEntry, bad: &BTreeSet<String>) -> bool {
     let config = match &image.content {
-        Content::Manifest { blobs, .. } => blobs.first().is_some_and(|(config, _)| bad.contains(config)),
+        Content::Manifest { blobs, .. } => blobs.iter().next().is_some_and(|(config, _)| bad.contains(config)),
         Content::Index { .. } => false,
     };
     config || bad.contains(&image.digest)

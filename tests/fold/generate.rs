@@ -61,7 +61,7 @@ fn content() -> impl Strategy<Value = Content> {
     let manifest = (vec((digest(), size()), 1..4), prop::option::of(text()), prop::option::of(platform()), instant());
     prop_oneof![
         3 => manifest.prop_map(|(blobs, vendor, platform, last_updated)| {
-            Content::Manifest { blobs, vendor, platform, last_updated }
+            Content::Manifest { blobs: blobs.into_iter().collect(), vendor, platform, last_updated }
         }),
         2 => vec(digest(), 0..4).prop_map(|children| Content::Index { children }),
     ]

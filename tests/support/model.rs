@@ -246,9 +246,9 @@ fn add_image(blobs: &mut RepoBlobs, image: &ImageEntry) {
     let mut own = BlobInfo { size: image.size, ..BlobInfo::default() };
     match &image.content {
         Content::Manifest { blobs: parts, vendor, platform, last_updated } => {
-            for (digest, size) in parts {
-                blobs.blobs.insert(digest.clone(), BlobInfo { size: *size, ..BlobInfo::default() });
-                own.sub_blobs.push(digest.clone());
+            for (digest, size) in parts.iter() {
+                blobs.blobs.insert(digest.to_owned(), BlobInfo { size, ..BlobInfo::default() });
+                own.sub_blobs.push(digest.to_owned());
             }
             own.vendors.extend(vendor.clone());
             own.platforms.extend(platform.clone());
