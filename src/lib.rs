@@ -26,7 +26,7 @@ pub mod identity;
 pub mod metadb;
 pub mod oci;
 pub mod panics;
-mod parallel;
+pub mod parallel;
 pub mod progress;
 pub mod records;
 pub mod secret;

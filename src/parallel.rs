@@ -24,6 +24,12 @@ pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// How many threads can run at a time; two if that is unknown.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+}
+
 /// Let this thread, and those that it starts, give way: to the thread that commits, to the metaDB's server on the same machine,
 /// to zot. Of two threads that wait for a processor, the one that others wait for then goes first.
 ///

@@ -55,6 +55,27 @@ fn text(error: &StorageError) -> String {
     format!("{error}{cause}")
 }
 
+/// Until a file is not in memory, more readers than processors gain nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn reading_waits_as_soon_as_a_file_is_not_in_memory() {
+    // Beside what was compiled, which is on a disk as a rule; temporary directories may be in memory.
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let blob = repo(root.path(), "a").join("blobs/sha256").join(HEX);
+    fs::write(&blob, "{}").unwrap();
+    fs::File::open(&blob).unwrap().sync_all().unwrap();
+
+    let store = LocalStore::new(root.path());
+    store.read_index("a").unwrap();
+    one_blob(&store, "a", &digest()).unwrap();
+    assert!(!store.waits());
+
+    let file = fs::File::open(&blob).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    one_blob(&store, "a", &digest()).unwrap();
+    assert!(store.waits());
+}
+
 fn one_blob(store: &LocalStore, repo: &str, digest: &str) -> Result<metactl::storage::Blob, StorageError> {
     let mut results = store.read_blobs(repo, &[digest]);
     assert_eq!(results.len(), 1);

@@ -257,7 +257,7 @@ impl Command<'_> {
             stores: &stores,
             scope: &self.scope,
             rules: expected.rules(),
-            jobs: self.global.jobs(),
+            jobs: self.global.walk_jobs(),
             prune: self.args.prune,
             stamp: stamp.as_deref().map_err(|reason| *reason),
             progress: &bars,

@@ -20,6 +20,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Directories behind symbolic links that one listing visits at most.
 ///
@@ -35,6 +36,8 @@ const TOGETHER: usize = 32;
 pub struct LocalStore {
     root: PathBuf,
     cache: Option<Arc<dyn BlobCache>>,
+    /// A file was not in memory when it was read.
+    waits: Arc<AtomicBool>,
 }
 
 /// What one directory holds, as far as a walk cares.
@@ -58,7 +61,7 @@ impl LocalStore {
     /// A store at `root`. Nothing is opened or created.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), cache: None }
+        Self { root: root.into(), cache: None, waits: Arc::default() }
     }
 
     /// With the blob cache that zot asks where the content of a zero-length blob is.
@@ -143,12 +146,17 @@ impl LocalStore {
         Err(invalid_repo(repo))
     }
 
+    /// Where to note that a file is not in memory, as long as that is not known.
+    fn probe(&self) -> Option<&AtomicBool> {
+        Some(&*self.waits).filter(|waits| !waits.load(Ordering::Relaxed))
+    }
+
     /// A blob of a repo; `None` for a placeholder.
-    fn read_blob(blobs: &Blobs, digest: &str) -> Result<Option<Blob>, StorageError> {
+    fn read_blob(blobs: &Blobs, digest: &str, probe: Option<&AtomicBool>) -> Result<Option<Blob>, StorageError> {
         let (algorithm, hex) =
             parse_digest(digest).ok_or_else(|| StorageError::InvalidDigest { digest: digest.to_owned() })?;
         let found = match &blobs.directory {
-            Ok(directory) => read_file(directory, Path::new(&format!("{algorithm}/{hex}"))),
+            Ok(directory) => read_file(directory, Path::new(&format!("{algorithm}/{hex}")), probe),
             Err(errno) => Err((*errno).into()),
         };
         let (content, stat) = found.map_err(|error| io_error("read", &blobs.path_of(digest), error))?;
@@ -159,7 +167,7 @@ impl LocalStore {
     /// The first of several files that has content.
     fn read_first(&self, candidates: &[String]) -> Result<Option<Blob>, StorageError> {
         for path in candidates.iter().map(|path| self.root.join(path)) {
-            match read_file(CWD, &path).map_err(|error| io_error("read", &path, error)) {
+            match read_file(CWD, &path, None).map_err(|error| io_error("read", &path, error)) {
                 Err(StorageError::NotFound { .. }) => {}
                 found => {
                     let (content, stat) = found?;
@@ -216,6 +224,10 @@ impl ImageStore for LocalStore {
         self.root.display().to_string()
     }
 
+    fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     fn together(&self, _repo: &str) -> usize {
         TOGETHER
     }
@@ -236,7 +248,7 @@ impl ImageStore for LocalStore {
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
         let path = self.index_path(repo)?;
-        let (content, stat) = read_file(CWD, &path).map_err(|error| io_error("read", &path, error))?;
+        let (content, stat) = read_file(CWD, &path, self.probe()).map_err(|error| io_error("read", &path, error))?;
         if !is_file(&stat) {
             return Err(io_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, "not a regular file")));
         }
@@ -248,7 +260,9 @@ impl ImageStore for LocalStore {
             return digests.iter().map(|_| Err(invalid_repo(repo))).collect();
         };
         let blobs = Blobs { directory: open_directory(&path), path };
-        let found = digests.iter().map(|digest| Self::read_blob(&blobs, digest)).collect();
+        // One in so many is enough.
+        let mut probe = self.probe();
+        let found = digests.iter().map(|digest| Self::read_blob(&blobs, digest, probe.take())).collect();
         let place = |digest: &str| blobs.path_of(digest).display().to_string();
         resolve(self.cache.as_deref(), digests, found, place, |candidates| {
             candidates.iter().map(|paths| self.read_first(paths)).collect()
@@ -317,12 +331,16 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Read a whole file in four calls (open, stat, read, close). What is not a regular file comes back empty.
-fn read_file(directory: impl AsFd, path: &Path) -> io::Result<(Vec<u8>, Stat)> {
+/// Read a whole file in four calls (open, stat, read, close). What is not a regular file comes back empty. `probe` becomes
+/// true if it is not in memory.
+fn read_file(directory: impl AsFd, path: &Path, probe: Option<&AtomicBool>) -> io::Result<(Vec<u8>, Stat)> {
     let file = retry(|| rustix::fs::openat(&directory, path, READ, Mode::empty()))?;
     let stat = rustix::fs::fstat(&file)?;
     if !is_file(&stat) {
         return Ok((Vec::new(), stat));
+    }
+    if let Some(waits) = probe.filter(|_| !in_memory(&file)) {
+        waits.store(true, Ordering::Relaxed);
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let too_large = || {
@@ -348,6 +366,18 @@ fn read_file(directory: impl AsFd, path: &Path) -> io::Result<(Vec<u8>, Stat)> {
             content.reserve(content.len().max(4096));
         }
     }
+}
+
+/// Whether the file's first byte can be read without waiting. `false` where nobody can tell, as over a network.
+#[cfg(target_os = "linux")]
+fn in_memory(file: &OwnedFd) -> bool {
+    let mut byte = [0];
+    rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], 0, rustix::io::ReadWriteFlags::NOWAIT).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_memory(_file: &OwnedFd) -> bool {
+    false
 }
 
 /// Repeat a call that a signal interrupted.

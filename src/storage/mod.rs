@@ -92,6 +92,12 @@ pub trait ImageStore: Send + Sync {
         jobs
     }
 
+    /// Whether threads wait while they read, so that more of them than there are processors get further. May become true
+    /// with what is read.
+    fn waits(&self) -> bool {
+        true
+    }
+
     /// How many blobs of a repo are best asked for together: all of them, where requests are on their way meanwhile.
     fn together(&self, repo: &str) -> usize {
         let _ = repo;

@@ -196,6 +196,10 @@ impl ImageStore for Stores {
         self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
     }
 
+    fn waits(&self) -> bool {
+        self.each().iter().any(|store| store.waits())
+    }
+
     fn together(&self, repo: &str) -> usize {
         self.route(repo).together(repo)
     }

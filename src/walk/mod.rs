@@ -11,6 +11,7 @@
 mod memory;
 pub mod plan;
 pub mod read;
+mod readers;
 mod report;
 mod settled;
 mod work;
@@ -21,28 +22,26 @@ use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::metadb::{MetaDbError, MetaDbWriter, Outcome, Refusal, RepoWork};
 use crate::oci::{self, json, time::Time};
-use crate::parallel::{give_way, parallel};
+use crate::parallel::parallel;
 use crate::progress::{Phase, Progress};
-use crate::records::fold::{Clock, Entry, Rules};
+use crate::records::fold::Rules;
 use crate::records::proto;
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use memory::Memory;
 use plan::{Plan, Scope, Todo};
 use prost::Message as _;
-use read::{ReadError, Reading, RepoRead, TakesAhead, read_repo_within};
+use read::RepoRead;
+use readers::Readers;
 use settled::write;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use work::{Ahead, Due, Gone, Item, Look, Ready};
 
 /// Bytes in flight between storage and metaDB, except that one repo may be larger than that alone: room to read on while a
 /// batch is committed.
 const MEMORY: usize = 96 << 20;
-/// Batches of blobs that one thread reads faster than several can share them.
-const FEW_BATCHES: usize = 4;
 /// Parsed repos wait at most this long for their commit, so that a slow walk loses little when it is killed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often repos that changed while they were read are read again.
@@ -73,7 +72,7 @@ pub struct Walk<'a> {
     pub scope: &'a Scope,
     /// Differences between releases and drivers.
     pub rules: Rules,
-    /// Threads that decode; how many repos are read at once is for the stores to say.
+    /// Threads that read and decode, at most; how many repos are read at once is for the stores to say.
     pub jobs: usize,
     /// Whether image records that no repo reaches are removed.
     pub prune: bool,
@@ -253,17 +252,15 @@ impl Run<'_> {
     fn round(&mut self, writer: &mut dyn MetaDbWriter, due: &[Todo]) -> Result<(), WalkError> {
         let walk = self.walk;
         walk.progress.begin(Phase::Walk, due.len() as u64);
-        let queue = Queue { due, next: AtomicUsize::new(0) };
         let memory = Memory::new(MEMORY, walk.cancel);
-        let ahead = writer.images_ahead();
+        let readers = Readers::new(walk, due, &memory, writer.images_ahead());
         let result = std::thread::scope(|threads| {
             let (sender, receiver) = channel();
-            for _ in 0..walk.stores.readers(walk.jobs).clamp(1, due.len().max(1)) {
-                let (sender, queue, memory, counted) = (sender.clone(), &queue, &memory, memory.reader());
+            for number in 0..readers.count() {
+                let (sender, readers, counted) = (sender.clone(), &readers, memory.reader());
                 threads.spawn(move || {
                     let _counted = counted;
-                    give_way();
-                    walk.read(queue, memory, ahead, &sender);
+                    readers.read(number, &sender);
                 });
             }
             // Whatever ends the commits ends the readers.
@@ -392,7 +389,7 @@ impl Run<'_> {
             .collect();
         let names: Vec<&str> = names.into_iter().collect();
         walk.progress.begin(Phase::Recheck, names.len() as u64);
-        let moved = parallel(&names, walk.stores.readers(walk.jobs), |repo| {
+        let moved = parallel(&names, walk.busy(walk.stores.readers(walk.jobs)), |repo| {
             if walk.cancel.is_cancelled() {
                 return false;
             }
@@ -442,66 +439,5 @@ impl Run<'_> {
         writer.delete_images(&orphans)?;
         self.report.pruned = orphans.len();
         Ok(())
-    }
-}
-
-/// The repos of one round.
-struct Queue<'a> {
-    due: &'a [Todo],
-    next: AtomicUsize,
-}
-
-impl<'a> Queue<'a> {
-    fn take(&self) -> Option<(usize, &'a Todo)> {
-        let at = self.next.fetch_add(1, Ordering::Relaxed);
-        Some((at, self.due.get(at)?))
-    }
-}
-
-impl Walk<'_> {
-    /// A reader thread: takes the next repo until there is none.
-    /// `ahead`: from how many batches on the writer takes images ahead.
-    fn read<'r>(&'r self, queue: &Queue<'r>, memory: &'r Memory, ahead: Option<usize>, sender: &Sender<Ready<'r>>) {
-        let readers = self.stores.readers(self.jobs);
-        while let Some((at, Todo { repo, new })) = queue.take() {
-            if memory.is_closed() {
-                return;
-            }
-            self.progress.reading(repo);
-            let share = memory.begin();
-            // Captured before the index is read, so that a later change is always newer.
-            let now = jiff::Timestamp::now();
-            // As long as there are repos enough for all readers, only a huge one gains by more threads.
-            let alone = queue.due.len() - at > readers;
-            let jobs = |batches| if alone && batches <= FEW_BATCHES { 1 } else { self.jobs };
-            let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
-                let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
-                let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
-                // Nobody there means that the walk ends, which the next batch finds out.
-                sender.send(Ready::Images(Ahead { repo, images, share })).ok();
-            };
-            let read = read_repo_within(&Reading {
-                share: &share,
-                store: self.stores,
-                repo,
-                rules: self.rules,
-                jobs: &jobs,
-                ahead: ahead.map(|from| TakesAhead { from, take: &hand_ahead }),
-                progress: self.progress,
-                cancel: self.cancel,
-            });
-            match &read {
-                Err(ReadError::Storage(StorageError::Cancelled)) => return,
-                Err(_) => share.settle(share.bytes(), 0),
-                Ok(_) => {}
-            }
-            let index_read = self.stores.route(repo).in_store_time(now);
-            let clock = Clock { index_read: index_read.into(), now: now.into() };
-            let item = Item::new(self, repo, read, clock, share, at, *new);
-            self.progress.repo_done();
-            if sender.send(Ready::Repo(Box::new(item.hand_over()))).is_err() {
-                return;
-            }
-        }
     }
 }

@@ -26,7 +26,7 @@ impl Io {
     pub fn new(concurrency: usize, cancel: &Cancel) -> Result<Self, StorageError> {
         // Other clients in this process bring their own provider; only the first that is installed counts.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(4));
+        let threads = crate::parallel::processors().min(4);
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("storage").enable_all().build();
         let failed = |source| StorageError::Io { action: "start", what: "threads for object storage".into(), source };
         let concurrency = concurrency.max(1);
