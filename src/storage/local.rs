@@ -11,6 +11,7 @@ use super::cache::{BlobCache, resolve};
 use super::rules::{MAX_DOCUMENT, is_empty_digest, parse_digest, skipped_directory, valid_component, valid_repo_name};
 use super::{Blob, ImageStore, IndexStat, StorageError};
 use crate::cancel::Cancel;
+use crate::parallel::processors;
 use jiff::Timestamp;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
@@ -20,7 +21,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Directories behind symbolic links that one listing visits at most.
 ///
@@ -36,8 +37,32 @@ const TOGETHER: usize = 32;
 pub struct LocalStore {
     root: PathBuf,
     cache: Option<Arc<dyn BlobCache>>,
-    /// A file was not in memory when it was read.
-    waits: Arc<AtomicBool>,
+    found: Arc<Found>,
+}
+
+/// How many of the files that were asked about are in memory.
+#[derive(Default)]
+struct Found {
+    asked: AtomicUsize,
+    missing: AtomicUsize,
+}
+
+impl Found {
+    /// Files by the time of which a disk gives one.
+    const WAIT: usize = 20;
+    /// Files in memory to begin with, so that the first few decide nothing.
+    const BEFORE: usize = 32;
+
+    fn note(&self, in_memory: bool) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.missing.fetch_add(usize::from(!in_memory), Ordering::Relaxed);
+    }
+
+    /// How many readers keep so many processors busy.
+    fn readers(&self, processors: usize) -> usize {
+        let (asked, missing) = (self.asked.load(Ordering::Relaxed), self.missing.load(Ordering::Relaxed));
+        processors + processors * Self::WAIT * missing / (asked + Self::BEFORE)
+    }
 }
 
 /// What one directory holds, as far as a walk cares.
@@ -61,7 +86,7 @@ impl LocalStore {
     /// A store at `root`. Nothing is opened or created.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), cache: None, waits: Arc::default() }
+        Self { root: root.into(), cache: None, found: Arc::default() }
     }
 
     /// With the blob cache that zot asks where the content of a zero-length blob is.
@@ -146,13 +171,8 @@ impl LocalStore {
         Err(invalid_repo(repo))
     }
 
-    /// Where to note that a file is not in memory, as long as that is not known.
-    fn probe(&self) -> Option<&AtomicBool> {
-        Some(&*self.waits).filter(|waits| !waits.load(Ordering::Relaxed))
-    }
-
     /// A blob of a repo; `None` for a placeholder.
-    fn read_blob(blobs: &Blobs, digest: &str, probe: Option<&AtomicBool>) -> Result<Option<Blob>, StorageError> {
+    fn read_blob(blobs: &Blobs, digest: &str, probe: Option<&Found>) -> Result<Option<Blob>, StorageError> {
         let (algorithm, hex) =
             parse_digest(digest).ok_or_else(|| StorageError::InvalidDigest { digest: digest.to_owned() })?;
         let found = match &blobs.directory {
@@ -224,8 +244,8 @@ impl ImageStore for LocalStore {
         self.root.display().to_string()
     }
 
-    fn waits(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
+    fn useful(&self, threads: usize) -> usize {
+        threads.min(self.found.readers(processors()))
     }
 
     fn together(&self, _repo: &str) -> usize {
@@ -248,7 +268,8 @@ impl ImageStore for LocalStore {
 
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
         let path = self.index_path(repo)?;
-        let (content, stat) = read_file(CWD, &path, self.probe()).map_err(|error| io_error("read", &path, error))?;
+        let (content, stat) =
+            read_file(CWD, &path, Some(&self.found)).map_err(|error| io_error("read", &path, error))?;
         if !is_file(&stat) {
             return Err(io_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, "not a regular file")));
         }
@@ -261,7 +282,7 @@ impl ImageStore for LocalStore {
         };
         let blobs = Blobs { directory: open_directory(&path), path };
         // One in so many is enough.
-        let mut probe = self.probe();
+        let mut probe = Some(&*self.found);
         let found = digests.iter().map(|digest| Self::read_blob(&blobs, digest, probe.take())).collect();
         let place = |digest: &str| blobs.path_of(digest).display().to_string();
         resolve(self.cache.as_deref(), digests, found, place, |candidates| {
@@ -331,16 +352,16 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Read a whole file in four calls (open, stat, read, close). What is not a regular file comes back empty. `probe` becomes
-/// true if it is not in memory.
-fn read_file(directory: impl AsFd, path: &Path, probe: Option<&AtomicBool>) -> io::Result<(Vec<u8>, Stat)> {
+/// Read a whole file in four calls (open, stat, read, close). What is not a regular file comes back empty. `probe` is told
+/// whether it is in memory.
+fn read_file(directory: impl AsFd, path: &Path, probe: Option<&Found>) -> io::Result<(Vec<u8>, Stat)> {
     let file = retry(|| rustix::fs::openat(&directory, path, READ, Mode::empty()))?;
     let stat = rustix::fs::fstat(&file)?;
     if !is_file(&stat) {
         return Ok((Vec::new(), stat));
     }
-    if let Some(waits) = probe.filter(|_| !in_memory(&file)) {
-        waits.store(true, Ordering::Relaxed);
+    if let Some(found) = probe {
+        found.note(in_memory(&file));
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let too_large = || {
@@ -445,6 +466,17 @@ mod tests {
         let error = store.walk(Want::Listed, 1000, &Cancel::default()).unwrap_err();
         assert!(matches!(error, StorageError::UnsupportedLayout { .. }), "{error}");
         assert!(error.to_string().contains("more than 1000 directories behind symbolic links"), "{error}");
+    }
+
+    #[test]
+    fn readers_follow_the_share_of_files_that_are_not_in_memory() {
+        let readers = |asked: usize, missing: usize| {
+            let found = Found::default();
+            (0..asked).for_each(|at| found.note(at >= missing));
+            found.readers(4)
+        };
+        assert_eq!([readers(0, 0), readers(1000, 0), readers(1000, 10), readers(1, 1)], [4, 4, 4, 6]);
+        assert_eq!([readers(1000, 30), readers(32, 32), readers(1000, 1000)], [6, 44, 81]);
     }
 
     #[test]

@@ -92,10 +92,10 @@ pub trait ImageStore: Send + Sync {
         jobs
     }
 
-    /// Whether threads wait while they read, so that more of them than there are processors get further. May become true
-    /// with what is read.
-    fn waits(&self) -> bool {
-        true
+    /// How many of `threads` that read and decode gain something, as far as is known by now: one a processor as long as
+    /// nobody waits for storage.
+    fn useful(&self, threads: usize) -> usize {
+        threads
     }
 
     /// How many blobs of a repo are best asked for together: all of them, where requests are on their way meanwhile.

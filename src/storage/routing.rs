@@ -196,8 +196,8 @@ impl ImageStore for Stores {
         self.each().iter().map(|store| store.readers(jobs)).fold(jobs, usize::max)
     }
 
-    fn waits(&self) -> bool {
-        self.each().iter().any(|store| store.waits())
+    fn useful(&self, threads: usize) -> usize {
+        self.each().iter().map(|store| store.useful(threads)).fold(1, usize::max)
     }
 
     fn together(&self, repo: &str) -> usize {

@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::plan::Todo;
 use super::read::{ReadError, Reading, TakesAhead, read_repo_within};
 use super::work::{Ahead, Item, Ready};
-use crate::parallel::{give_way, processors};
+use crate::parallel::give_way;
 use crate::records::fold::{Clock, Entry};
 use crate::storage::{ImageStore as _, StorageError};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Batches of blobs that one thread reads faster than several can share them.
 const FEW_BATCHES: usize = 4;
-/// Threads for a repo that has more, beside other repos.
+/// Threads for a repo that has more, at least.
 const HUGE_JOBS: usize = 4;
 
 impl Walk<'_> {
-    /// How many of so many threads have something to do: where storage makes none of them wait, one a processor. More would
-    /// only take memory and the processors' caches from each other (docs/benchmarks.md, "Readers").
+    /// How many of so many threads have something to do. More would only take memory and the processors' caches from each
+    /// other (docs/benchmarks.md, "Readers").
     pub(super) fn busy(&self, threads: usize) -> usize {
-        if self.stores.waits() { threads } else { threads.min(processors()) }
+        self.stores.useful(threads)
     }
 }
 
@@ -54,7 +54,7 @@ impl<'r> Readers<'r> {
     /// One thread: takes the next repo until there is none.
     pub(super) fn read(&self, number: usize, sender: &Sender<Ready<'r>>) {
         give_way();
-        if number >= self.walk.busy(self.count()) && !self.spare.wait() {
+        if !self.spare.wait(number, self.walk.busy(self.count())) {
             return;
         }
         let _at_work = self.spare.at_work();
@@ -63,20 +63,15 @@ impl<'r> Readers<'r> {
             if self.memory.is_closed() {
                 return;
             }
-            if walk.stores.waits() {
-                self.spare.call();
-            }
+            self.spare.call(walk.busy(self.count()));
             walk.progress.reading(repo);
             let share = self.memory.begin();
             // Captured before the index is read, so that a later change is always newer.
             let now = jiff::Timestamp::now();
             let left = self.due.len() - at;
-            let jobs = |batches| match left > walk.busy(self.count()) {
-                // As long as there are repos enough for all readers, only a huge one gains by more threads.
-                true if batches <= FEW_BATCHES => 1,
-                true => walk.busy(walk.jobs).min(HUGE_JOBS),
-                false => walk.busy(walk.jobs).div_ceil(left),
-            };
+            // As long as there are repos enough for all readers, only a huge one gains by more threads.
+            let own = if left > walk.busy(self.count()) { 1 } else { walk.busy(walk.jobs).div_ceil(left) };
+            let jobs = |batches| if batches <= FEW_BATCHES { own } else { own.max(HUGE_JOBS.min(walk.jobs)) };
             let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
                 let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
                 let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());
@@ -109,48 +104,54 @@ impl<'r> Readers<'r> {
     }
 }
 
-/// What spare readers wait for.
+/// Readers that wait until they are needed.
 #[derive(Default)]
-pub(super) struct Spare {
-    /// As soon as that is known.
-    needed: Mutex<Option<bool>>,
+struct Spare {
+    state: Mutex<State>,
     told: Condvar,
 }
 
+#[derive(Default)]
+struct State {
+    needed: usize,
+    /// Somebody found that nothing is left to do.
+    over: bool,
+}
+
 impl Spare {
-    /// Wait until it is known whether spare readers are needed.
-    pub(super) fn wait(&self) -> bool {
-        let wait = self.told.wait_while(self.needed(), |needed| needed.is_none());
-        wait.unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+    /// Wait until reader `number` is one of those needed, of whom so many are for now. `false`: it will not be.
+    fn wait(&self, number: usize, needed: usize) -> bool {
+        self.call(needed);
+        let state = self.told.wait_while(self.state(), |state| state.needed <= number && !state.over);
+        state.unwrap_or_else(PoisonError::into_inner).needed > number
     }
 
-    /// They are.
-    pub(super) fn call(&self) {
-        self.settle(true);
+    /// So many readers are needed.
+    fn call(&self, needed: usize) {
+        let mut state = self.state();
+        if needed > state.needed {
+            state.needed = needed;
+            self.told.notify_all();
+        }
     }
 
     /// A reader at work. When the first one leaves, however that happens, nobody else need come.
-    pub(super) fn at_work(&self) -> AtWork<'_> {
+    fn at_work(&self) -> AtWork<'_> {
         AtWork(self)
     }
 
-    /// What is known first counts: who was called finds out that nothing is left.
-    fn settle(&self, needed: bool) {
-        self.needed().get_or_insert(needed);
-        self.told.notify_all();
-    }
-
-    fn needed(&self) -> MutexGuard<'_, Option<bool>> {
-        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// See [`Spare::at_work`].
-pub(super) struct AtWork<'s>(&'s Spare);
+struct AtWork<'s>(&'s Spare);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        self.0.settle(false);
+        self.0.state().over = true;
+        self.0.told.notify_all();
     }
 }
 
@@ -158,32 +159,40 @@ impl Drop for AtWork<'_> {
 mod tests {
     use super::*;
 
-    fn waited(happens: impl FnOnce(&Spare)) -> bool {
+    /// Which of readers 0 to 3 come, of whom one is needed from the start.
+    fn come(happens: impl FnOnce(&Spare)) -> Vec<bool> {
         let spare = Spare::default();
         std::thread::scope(|threads| {
-            let waiting = threads.spawn(|| spare.wait());
+            let waiting: Vec<_> = (0..4)
+                .map(|number| {
+                    threads.spawn({
+                        let spare = &spare;
+                        move || spare.wait(number, 1)
+                    })
+                })
+                .collect();
             happens(&spare);
-            waiting.join().unwrap()
+            drop(spare.at_work());
+            waiting.into_iter().map(|reader| reader.join().unwrap()).collect()
         })
     }
 
     #[test]
-    fn come_when_called() {
-        assert!(waited(|spare| {
-            let _at_work = spare.at_work();
-            spare.call();
-        }));
+    fn as_many_come_as_are_called() {
+        assert_eq!(come(|_| {}), [true, false, false, false]);
+        assert_eq!(come(|spare| spare.call(3)), [true, true, true, false]);
+        assert_eq!(come(|spare| [4, 2].into_iter().for_each(|needed| spare.call(needed))), [true; 4]);
     }
 
     #[test]
-    fn go_home_when_others_do() {
-        assert!(!waited(|spare| drop(spare.at_work())));
-        assert!(!waited(|spare| {
+    fn nobody_waits_for_a_reader_that_failed() {
+        let come = come(|spare| {
             let at_work = || {
                 let _at_work = spare.at_work();
                 panic!("a reader that fails");
             };
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_work)).unwrap_err();
-        }));
+        });
+        assert_eq!(come, [true, false, false, false]);
     }
 }
