@@ -145,7 +145,7 @@ impl DynamoDbMetaDb {
             // Our own write, whose answer was lost, or a part of it, is no reason to build anew: on its own result the
             // fold may come to another.
             let change = match begun.take() {
-                Some((prior, change)) if is_on_the_way(&now, &prior, &change) => change.since(&now),
+                Some((prior, change)) if is_on_the_way(&now, &prior, &change) => change,
                 _ => match built(work, &now).and_then(|change| images_allow(work, refused).map(|()| change)) {
                     Ok(change) => change,
                     Err(refusal) => return Ok(Outcome::Refused(refusal)),
@@ -179,21 +179,25 @@ impl DynamoDbMetaDb {
             }
             RepoChange::Write { meta, blobs, last_updated } => (meta, blobs, last_updated),
         };
-        let due = encode_time(Time::ZERO);
-        let (mut now, mut last_updated) = (now.clone(), last_updated.clone());
-        if meta.is_some() && (blobs.is_some() || last_updated.as_ref() == Some(&due)) && !now.last_updated().is_zero() {
+        let differs = |new: &'_ Option<Vec<u8>>, old: &Option<Vec<u8>>| new.is_some() && new != old;
+        let (new_meta, new_blobs) = (differs(meta, &now.meta), differs(blobs, &now.blobs));
+        let mut now = now.clone();
+        let becomes_due = last_updated.as_ref().is_some_and(|at| *at == encode_time(Time::ZERO));
+        if new_meta && (new_blobs || becomes_due) && !now.last_updated().is_zero() {
+            let due = encode_time(Time::ZERO);
             self.write_blobs(repo, items, &now, None, Some(&due)).await?;
-            let before = now.last_updated.replace(due);
-            last_updated = last_updated.or(before).filter(|at| now.last_updated.as_ref() != Some(at));
+            now.last_updated = Some(due);
         }
-        if let Some(meta) = meta {
+        if let Some(meta) = meta.as_deref().filter(|_| new_meta) {
             let size = size::after(&items.repo, repo, &[(REPO_META, meta.len())]);
             self.update(&tables.repos, repo, &[(REPO_META, meta)], &[(REPO_META, now.meta.as_deref())], size).await?;
         }
+        let blobs = blobs.as_deref().filter(|_| new_blobs);
+        let last_updated = last_updated.as_deref().filter(|at| now.last_updated.as_deref() != Some(*at));
         if blobs.is_none() && last_updated.is_none() {
             return Ok(());
         }
-        self.write_blobs(repo, items, &now, blobs.as_deref(), last_updated.as_deref()).await
+        self.write_blobs(repo, items, &now, blobs, last_updated).await
     }
 
     async fn write_blobs(
