@@ -1,5 +1,6 @@
 //! Work on several threads.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Apply `f` to every item on up to `jobs` threads; results in the order of the items.
@@ -24,10 +25,12 @@ pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// How many threads can run at a time; two if that is unknown.
+/// How many threads can run at a time; two if that is unknown. Asked once: on Linux the answer takes reading files of cgroups.
 #[must_use]
 pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get));
+    *PROCESSORS
 }
 
 /// Let this thread, and those that it starts, give way: to the thread that commits, to the metaDB's server on the same machine,
@@ -48,7 +51,7 @@ const NICER: i32 = 10;
 
 /// No seccomp filter is in force. Read, because asking by a call could be forbidden as well.
 #[cfg(target_os = "linux")]
-static UNFILTERED: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+static UNFILTERED: LazyLock<bool> = LazyLock::new(|| {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line == "Seccomp:\t0")
 });
