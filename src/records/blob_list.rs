@@ -20,15 +20,8 @@ impl BlobList {
     }
 
     /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.blobs.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.blobs.is_empty()
     }
 }
 

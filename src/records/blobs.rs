@@ -2,7 +2,7 @@
 //! from. Decoded, the record of a repo with many tags would take three times its length.
 
 use super::fold::{FoldError, decoded};
-use super::image::{Content, ImageEntry};
+use super::image::ImageEntry;
 use super::image_info::ImageInfo;
 use super::parts::{Value, parts, put_map};
 use super::proto;
@@ -118,19 +118,12 @@ impl<'a> Blobs<'a> {
 
     /// `AddImageMetaToRepoMeta`, as far as RepoBlobs goes.
     pub(super) fn add(&mut self, image: &'a ImageEntry) {
-        if let Content::Manifest { blobs, .. } = &image.content {
-            for (digest, size) in blobs.iter() {
-                // Overwrites even a richer entry, as zot does.
-                self.blobs.insert(digest, Blob::Part(size));
-            }
+        for (digest, size) in image.content.blobs() {
+            // Overwrites even a richer entry, as zot does.
+            self.blobs.insert(digest, Blob::Part(size));
         }
-        let newest = match &image.content {
-            Content::Index { children } => {
-                let times = children.iter().filter_map(|child| self.blobs.get(child.as_str())?.last_updated());
-                times.map(Time::from).fold(Time::ZERO, Time::max)
-            }
-            Content::Manifest { .. } => Time::ZERO,
-        };
+        let times = image.content.children().iter().filter_map(|child| self.get(child)?.last_updated());
+        let newest = times.map(Time::from).fold(Time::ZERO, Time::max);
         self.blobs.insert(&image.digest, Blob::Image(image, newest));
     }
 

@@ -62,14 +62,27 @@ pub enum Content {
 }
 
 impl Content {
+    /// Digests and sizes of a manifest's config and layers, in this order.
+    pub fn blobs(&self) -> impl Iterator<Item = (&str, i64)> {
+        let blobs = match self {
+            Self::Manifest { blobs, .. } => Some(blobs),
+            Self::Index { .. } => None,
+        };
+        blobs.into_iter().flat_map(BlobList::iter)
+    }
+
+    /// Digests of an index's children.
+    #[must_use]
+    pub fn children(&self) -> &[String] {
+        match self {
+            Self::Manifest { .. } => &[],
+            Self::Index { children } => children,
+        }
+    }
+
     /// Digests of config and layers, or of the children.
     pub fn digests(&self) -> impl Iterator<Item = &str> {
-        let (blobs, children) = match self {
-            Self::Manifest { blobs, .. } => (Some(blobs), None),
-            Self::Index { children } => (None, Some(children)),
-        };
-        let blobs = blobs.into_iter().flat_map(BlobList::iter).map(|(digest, _)| digest);
-        blobs.chain(children.into_iter().flatten().map(String::as_str))
+        self.blobs().map(|(digest, _)| digest).chain(self.children().iter().map(String::as_str))
     }
 
     /// What the vendor annotation names.
@@ -203,7 +216,9 @@ fn length(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-fn vendor(annotations: &oci::Annotations) -> Option<String> {
+/// The vendor that annotations name.
+#[must_use]
+pub fn vendor(annotations: &oci::Annotations) -> Option<String> {
     ["org.opencontainers.image.vendor", "org.label-schema.vendor"]
         .iter()
         .filter_map(|key| annotations.get(*key))

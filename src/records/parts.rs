@@ -3,7 +3,7 @@
 
 use super::wire::{Malformed, length_delimited, map_entry, next_field};
 use prost::Message;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 /// One field of a record.
 pub struct Part<'a, T> {
@@ -61,13 +61,9 @@ impl<M: Message> Value for &M {
     }
 }
 
-fn header(number: u32) -> u64 {
-    u64::from(number) << 3 | 2
-}
-
 /// Length of a field that tells its length.
 pub fn delimited(number: u32, length: usize) -> usize {
-    encoded_len_varint(header(number)) + encoded_len_varint(length as u64) + length
+    key_len(number) + encoded_len_varint(length as u64) + length
 }
 
 /// Append a map field as prost encodes it: empty keys and values are left out.
@@ -78,13 +74,13 @@ pub fn put_map<'k>(out: &mut Vec<u8>, number: u32, entries: impl Iterator<Item =
     out.reserve_exact(entries.clone().map(|(key, value)| delimited(number, body(key, value.length()))).sum());
     for (key, value) in entries {
         let length = value.length();
-        encode_varint(header(number), out);
+        encode_key(number, WireType::LengthDelimited, out);
         encode_varint(body(key, length) as u64, out);
         if !key.is_empty() {
             length_delimited(out, 1, &[key.as_bytes()]);
         }
         if length > 0 {
-            encode_varint(header(2), out);
+            encode_key(2, WireType::LengthDelimited, out);
             encode_varint(length as u64, out);
             value.put(out);
         }

@@ -341,7 +341,7 @@ impl Carry {
 }
 
 pub(super) fn length_delimited(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
-    prost::encoding::encode_varint(u64::from(number) << 3 | 2, out);
+    prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, out);
     prost::encoding::encode_varint(parts.iter().map(|part| part.len() as u64).sum(), out);
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }

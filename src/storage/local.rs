@@ -37,18 +37,18 @@ const TOGETHER: usize = 32;
 pub struct LocalStore {
     root: PathBuf,
     cache: Option<Arc<dyn BlobCache>>,
-    found: Arc<Found>,
+    residency: Arc<Residency>,
 }
 
 /// How many of the files that were asked about are in memory.
 #[derive(Default)]
-struct Found {
+struct Residency {
     asked: AtomicUsize,
     missing: AtomicUsize,
 }
 
-impl Found {
-    /// Files by the time of which a disk gives one.
+impl Residency {
+    /// Files that are read and decoded while a disk gives one.
     const WAIT: usize = 20;
     /// Files in memory to begin with, so that the first few decide nothing.
     const BEFORE: usize = 32;
@@ -86,7 +86,7 @@ impl LocalStore {
     /// A store at `root`. Nothing is opened or created.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), cache: None, found: Arc::default() }
+        Self { root: root.into(), cache: None, residency: Arc::default() }
     }
 
     /// With the blob cache that zot asks where the content of a zero-length blob is.
@@ -172,7 +172,7 @@ impl LocalStore {
     }
 
     /// A blob of a repo; `None` for a placeholder.
-    fn read_blob(blobs: &Blobs, digest: &str, probe: Option<&Found>) -> Result<Option<Blob>, StorageError> {
+    fn read_blob(blobs: &Blobs, digest: &str, probe: Option<&Residency>) -> Result<Option<Blob>, StorageError> {
         let (algorithm, hex) =
             parse_digest(digest).ok_or_else(|| StorageError::InvalidDigest { digest: digest.to_owned() })?;
         let found = match &blobs.directory {
@@ -245,7 +245,7 @@ impl ImageStore for LocalStore {
     }
 
     fn useful(&self, threads: usize) -> usize {
-        threads.min(self.found.readers(processors()))
+        threads.min(self.residency.readers(processors()))
     }
 
     fn together(&self, _repo: &str) -> usize {
@@ -269,7 +269,7 @@ impl ImageStore for LocalStore {
     fn read_index(&self, repo: &str) -> Result<Vec<u8>, StorageError> {
         let path = self.index_path(repo)?;
         let (content, stat) =
-            read_file(CWD, &path, Some(&self.found)).map_err(|error| io_error("read", &path, error))?;
+            read_file(CWD, &path, Some(&self.residency)).map_err(|error| io_error("read", &path, error))?;
         if !is_file(&stat) {
             return Err(io_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, "not a regular file")));
         }
@@ -282,7 +282,7 @@ impl ImageStore for LocalStore {
         };
         let blobs = Blobs { directory: open_directory(&path), path };
         // One in so many is enough.
-        let mut probe = Some(&*self.found);
+        let mut probe = Some(&*self.residency);
         let found = digests.iter().map(|digest| Self::read_blob(&blobs, digest, probe.take())).collect();
         let place = |digest: &str| blobs.path_of(digest).display().to_string();
         resolve(self.cache.as_deref(), digests, found, place, |candidates| {
@@ -354,14 +354,14 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// Read a whole file in four calls (open, stat, read, close). What is not a regular file comes back empty. `probe` is told
 /// whether it is in memory.
-fn read_file(directory: impl AsFd, path: &Path, probe: Option<&Found>) -> io::Result<(Vec<u8>, Stat)> {
+fn read_file(directory: impl AsFd, path: &Path, probe: Option<&Residency>) -> io::Result<(Vec<u8>, Stat)> {
     let file = retry(|| rustix::fs::openat(&directory, path, READ, Mode::empty()))?;
     let stat = rustix::fs::fstat(&file)?;
     if !is_file(&stat) {
         return Ok((Vec::new(), stat));
     }
-    if let Some(found) = probe {
-        found.note(in_memory(&file));
+    if let Some(residency) = probe {
+        residency.note(in_memory(&file));
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let too_large = || {
@@ -471,9 +471,9 @@ mod tests {
     #[test]
     fn readers_follow_the_share_of_files_that_are_not_in_memory() {
         let readers = |asked: usize, missing: usize| {
-            let found = Found::default();
-            (0..asked).for_each(|at| found.note(at >= missing));
-            found.readers(4)
+            let residency = Residency::default();
+            (0..asked).for_each(|at| residency.note(at >= missing));
+            residency.readers(4)
         };
         assert_eq!([readers(0, 0), readers(1000, 0), readers(1000, 10), readers(1, 1)], [4, 4, 4, 6]);
         assert_eq!([readers(1000, 30), readers(32, 32), readers(1000, 1000)], [6, 44, 81]);

@@ -15,7 +15,6 @@
 use super::compare::text;
 use super::findings::{Finding, Id};
 use crate::oci::time::Time;
-use crate::records::blob_list::BlobList;
 use crate::records::blobs::{Blob, Blobs};
 use crate::records::fold::{Clock, Entry, RepoEntries, Rules, folded};
 use crate::records::image::{Content, ImageEntry};
@@ -126,7 +125,7 @@ impl Aggregates<'_> {
     /// Whether some order of pushes leaves this.
     fn explained(&self, digest: &str, found: &proto::BlobInfo, fresh: &Rebuilt<'_>) -> bool {
         self.images().any(|image| {
-            let mut parts = parts(image);
+            let mut parts = image.content.blobs();
             let part = |size: i64| *found == proto::BlobInfo { size, ..Default::default() };
             parts.any(|(name, size)| name == digest && part(size))
                 || image.digest == digest && self.own(image, found, fresh)
@@ -189,7 +188,7 @@ impl Aggregates<'_> {
         let mut sizes: BTreeMap<&str, i64> = BTreeMap::new();
         let own: BTreeSet<&str> = self.images().map(|image| image.digest.as_str()).collect();
         self.images()
-            .flat_map(parts)
+            .flat_map(|image| image.content.blobs())
             .any(|(digest, size)| size < 0 || own.contains(digest) || *sizes.entry(digest).or_insert(size) != size)
     }
 
@@ -231,18 +230,9 @@ impl Aggregates<'_> {
     }
 }
 
-/// Config and layers of a manifest.
-fn parts(image: &ImageEntry) -> impl Iterator<Item = (&str, i64)> {
-    let blobs = match &image.content {
-        Content::Manifest { blobs, .. } => Some(blobs),
-        Content::Index { .. } => None,
-    };
-    blobs.into_iter().flat_map(BlobList::iter)
-}
-
 /// Digests of the blobs that storing an image records.
 fn brings(image: &ImageEntry) -> impl Iterator<Item = &str> {
-    std::iter::once(image.digest.as_str()).chain(parts(image).map(|(digest, _)| digest))
+    std::iter::once(image.digest.as_str()).chain(image.content.blobs().map(|(digest, _)| digest))
 }
 
 fn between(low: i64, found: i64, high: i64) -> bool {

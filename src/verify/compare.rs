@@ -1,7 +1,7 @@
 //! ImageMeta: from the record to the facts that a repo's records are made of, and equality as zot sees it (spec §6).
 
 use crate::oci::{self, time::Time};
-use crate::records::image::{Content, ImageEntry, Referrer};
+use crate::records::image::{Content, ImageEntry, Referrer, vendor};
 use crate::records::proto;
 use prost::Message as _;
 use std::fmt::Debug;
@@ -39,13 +39,9 @@ pub fn entry(reference: &str, digest: &str, record: &proto::ImageMeta) -> Option
     let own = manifest.config.clone().unwrap_or_default();
     let blobs = std::iter::once((own.digest.as_str(), own.size))
         .chain(manifest.layers.iter().map(|layer| (layer.digest.as_str(), layer.size)));
-    let vendor = ["org.opencontainers.image.vendor", "org.label-schema.vendor"]
-        .iter()
-        .filter_map(|key| manifest.annotations.get(*key))
-        .find(|vendor| !vendor.is_empty());
     let content = Content::Manifest {
         blobs: blobs.collect(),
-        vendor: vendor.cloned(),
+        vendor: vendor(&manifest.annotations),
         platform: platform(config),
         last_updated: last_updated(config),
     };

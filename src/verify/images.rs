@@ -7,7 +7,7 @@ use super::records::unknown;
 use crate::checksum::{Checksum, checksum};
 use crate::metadb::{MetaDb, MetaDbError};
 use crate::records::fold::Entry;
-use crate::records::image::{Content, ImageEntry};
+use crate::records::image::ImageEntry;
 use crate::records::proto;
 use crate::records::signature::COSIGN_KEY;
 use crate::records::wire::Record;
@@ -150,9 +150,5 @@ fn was_signature(image: &ImageEntry) -> bool {
 /// Whether the image or its config could not be used.
 #[must_use]
 pub fn lost(image: &ImageEntry, bad: &BTreeSet<String>) -> bool {
-    let config = match &image.content {
-        Content::Manifest { blobs, .. } => blobs.iter().next().is_some_and(|(config, _)| bad.contains(config)),
-        Content::Index { .. } => false,
-    };
-    config || bad.contains(&image.digest)
+    image.content.blobs().next().is_some_and(|(config, _)| bad.contains(config)) || bad.contains(&image.digest)
 }

@@ -389,7 +389,7 @@ impl Run<'_> {
             .collect();
         let names: Vec<&str> = names.into_iter().collect();
         walk.progress.begin(Phase::Recheck, names.len() as u64);
-        let moved = parallel(&names, walk.busy(walk.stores.readers(walk.jobs)), |repo| {
+        let moved = parallel(&names, walk.stores.useful(walk.stores.readers(walk.jobs)), |repo| {
             if walk.cancel.is_cancelled() {
                 return false;
             }

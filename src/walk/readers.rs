@@ -17,14 +17,6 @@ const FEW_BATCHES: usize = 4;
 /// Threads for a repo that has more, at least.
 const HUGE_JOBS: usize = 4;
 
-impl Walk<'_> {
-    /// How many of so many threads have something to do. More would only take memory and the processors' caches from each
-    /// other (docs/benchmarks.md, "Readers").
-    pub(super) fn busy(&self, threads: usize) -> usize {
-        self.stores.useful(threads)
-    }
-}
-
 /// The readers of one round.
 pub(super) struct Readers<'r> {
     walk: &'r Walk<'r>,
@@ -46,6 +38,12 @@ impl<'r> Readers<'r> {
         self.walk.stores.readers(self.walk.jobs).clamp(1, self.due.len().max(1))
     }
 
+    /// How many of them have something to do. More would only take memory and the processors' caches from each other
+    /// (docs/benchmarks.md, "Readers").
+    fn useful(&self) -> usize {
+        self.walk.stores.useful(self.count())
+    }
+
     fn take(&self) -> Option<(usize, &'r Todo)> {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         Some((at, self.due.get(at)?))
@@ -54,7 +52,7 @@ impl<'r> Readers<'r> {
     /// One thread: takes the next repo until there is none.
     pub(super) fn read(&self, number: usize, sender: &Sender<Ready<'r>>) {
         give_way();
-        if !self.spare.wait(number, self.walk.busy(self.count())) {
+        if !self.spare.wait(number, self.useful()) {
             return;
         }
         let _at_work = self.spare.at_work();
@@ -63,14 +61,15 @@ impl<'r> Readers<'r> {
             if self.memory.is_closed() {
                 return;
             }
-            self.spare.call(walk.busy(self.count()));
+            let useful = self.useful();
+            self.spare.call(useful);
             walk.progress.reading(repo);
             let share = self.memory.begin();
             // Captured before the index is read, so that a later change is always newer.
             let now = jiff::Timestamp::now();
             let left = self.due.len() - at;
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
-            let own = if left > walk.busy(self.count()) { 1 } else { walk.busy(walk.jobs).div_ceil(left) };
+            let own = if left > useful { 1 } else { walk.stores.useful(walk.jobs).div_ceil(left) };
             let jobs = |batches| if batches <= FEW_BATCHES { own } else { own.max(HUGE_JOBS.min(walk.jobs)) };
             let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
                 let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
@@ -161,17 +160,10 @@ mod tests {
 
     /// Which of readers 0 to 3 come, of whom one is needed from the start.
     fn come(happens: impl FnOnce(&Spare)) -> Vec<bool> {
-        let spare = Spare::default();
+        let spare = &Spare::default();
         std::thread::scope(|threads| {
-            let waiting: Vec<_> = (0..4)
-                .map(|number| {
-                    threads.spawn({
-                        let spare = &spare;
-                        move || spare.wait(number, 1)
-                    })
-                })
-                .collect();
-            happens(&spare);
+            let waiting: Vec<_> = (0..4).map(|number| threads.spawn(move || spare.wait(number, 1))).collect();
+            happens(spare);
             drop(spare.at_work());
             waiting.into_iter().map(|reader| reader.join().unwrap()).collect()
         })
