@@ -47,7 +47,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_needs_command" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_needs_command" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_needs_command" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_needs_command" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -89,7 +89,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and not __fish_seen_subcommand_from show write clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -127,7 +127,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -163,7 +163,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from write" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -199,7 +199,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand stamp; and __fish_seen_subcommand_from clear" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -236,7 +236,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand walk" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand walk" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand walk" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -280,7 +280,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand verify" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand verify" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -318,7 +318,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and not __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -354,7 +354,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand config; and __fish_seen_subcommand_from show" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -389,7 +389,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand completions" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand completions" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand completions" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r
@@ -424,7 +424,7 @@ always\t'Always'
 never\t'Never'"
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l log-format -d 'Format of log lines' -r -f -a "text\t'For people'
 json\t'For programs'"
-complete -c metactl -n "__fish_metactl_using_subcommand man" -l jobs -d 'Threads that read storage [default: 16 for a walk, which begins with one a processor and calls the others where storage makes it wait; else twice the processors, at most 16]' -r
+complete -c metactl -n "__fish_metactl_using_subcommand man" -l jobs -d 'Threads that read, at most; one a processor begins, and the others come where storage makes it wait' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l io-concurrency -d 'Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l lock-timeout -d 'How long to wait for the metaDB\'s lock, for example 30s or 2m' -r
 complete -c metactl -n "__fish_metactl_using_subcommand man" -l rate -d 'Use at most this many capacity units of a DynamoDB metaDB a second, reads and writes together' -r

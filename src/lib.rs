@@ -17,6 +17,7 @@
 pub mod cancel;
 pub mod checksum;
 pub mod config;
+mod crew;
 pub mod decision;
 pub mod error;
 pub mod fingerprint;

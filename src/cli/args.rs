@@ -151,17 +151,17 @@ pub struct Global {
     )]
     pub log_format: LogFormat,
 
-    /// Threads that read storage [default: 16 for a walk, which begins with one a processor and calls
-    /// the others where storage makes it wait; else twice the processors, at most 16]
+    /// Threads that read, at most; one a processor begins, and the others come where storage makes it wait
     #[arg(
         long,
         global = true,
         env = "METACTL_JOBS", hide_env_values = true,
         value_name = "N",
+        default_value = "16",
         value_parser = clap::value_parser!(u16).range(1..=1024),
         help_heading = LIMITS
     )]
-    pub jobs: Option<u16>,
+    pub jobs: u16,
 
     /// Requests under way at a time to S3, Google Cloud Storage and Azure, all stores together
     #[arg(
@@ -303,18 +303,5 @@ impl Cli {
             global.state = None;
         }
         Ok(())
-    }
-}
-
-impl Global {
-    /// Reader threads. Local reads may wait for the disk, so more than there are processors.
-    pub fn jobs(&self) -> usize {
-        self.jobs.map_or_else(|| (2 * metactl::parallel::processors()).min(16), usize::from)
-    }
-
-    /// Reader threads of a walk, which uses as many as gain by it: a disk or a network file system answers sixteen
-    /// questions in little more time than one.
-    pub fn walk_jobs(&self) -> usize {
-        self.jobs.map_or(16, usize::from)
     }
 }

@@ -140,7 +140,7 @@ impl Check<'_> {
             repos: self.repos,
             depth,
             rules: self.expected.rules(),
-            jobs: self.context.global.jobs(),
+            jobs: self.context.global.jobs.into(),
             stamp: StampFacts { facts: self.facts(comparison.as_ref()), stored: &stored, expected: &expected },
             state: self.state,
             full: self.full,

@@ -152,7 +152,7 @@ impl Command<'_> {
 
     fn plan(&self, db: Option<&dyn MetaDb>) -> Result<Plan, Failure> {
         let stores = self.context.stores(self.cancel)?;
-        Ok(plan(&stores, db, &self.scope, self.global.jobs(), &self.bars(), self.cancel)?)
+        Ok(plan(&stores, db, &self.scope, self.global.jobs.into(), &self.bars(), self.cancel)?)
     }
 
     fn dry_run(&self) -> Result<Exit, Failure> {
@@ -238,7 +238,8 @@ impl Command<'_> {
         online::allowed(self.place, self.context, self.args.online, self.ui)?;
         let stores = self.context.stores(self.cancel)?;
         let bars = self.bars();
-        let plan = |db: Option<&dyn MetaDb>| plan(&stores, db, &self.scope, self.global.jobs(), &bars, self.cancel);
+        let plan =
+            |db: Option<&dyn MetaDb>| plan(&stores, db, &self.scope, self.global.jobs.into(), &bars, self.cancel);
         // A metaDB is made only for a walk that can begin.
         let without = if self.place_exists() { None } else { Some(plan(None)?) };
         let token = WriteToken::for_writing_command();
@@ -257,7 +258,7 @@ impl Command<'_> {
             stores: &stores,
             scope: &self.scope,
             rules: expected.rules(),
-            jobs: self.global.walk_jobs(),
+            jobs: self.global.jobs.into(),
             prune: self.args.prune,
             stamp: stamp.as_deref().map_err(|reason| *reason),
             progress: &bars,

@@ -28,20 +28,23 @@ pub use stamp::StampFacts;
 
 use crate::cancel::Cancel;
 use crate::checksum::{Checksum, checksum};
+use crate::crew::Crew;
 use crate::metadb::{MetaDb, MetaDbError, SCHEMA};
 use crate::progress::{Phase, Progress};
 use crate::records::fold::Rules;
 use crate::state::{RepoMemory, State, StateError};
 use crate::storage::routing::Stores;
 use crate::storage::{ImageStore as _, StorageError};
+use crate::walk::memory::Memory;
 use globset::GlobSet;
 use reached::Reached;
 use recall::Recall;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// Bytes of all repos that are looked at at once, except that one may be larger than that alone: two of twenty thousand tags.
+const MEMORY: usize = 320 << 20;
 /// Memories that are written together.
 const REMEMBER_BATCH: usize = 512;
 
@@ -305,16 +308,18 @@ impl Verify<'_> {
             memories: Mutex::default(),
             failed: Mutex::new(None),
         };
-        let next = AtomicUsize::new(0);
+        let memory = Memory::new(MEMORY, self.cancel);
+        let crew = Crew::new(self.stores, self.jobs, &due);
         std::thread::scope(|threads| {
-            for _ in 0..self.stores.readers(self.jobs).clamp(1, due.len().max(1)) {
-                threads.spawn(|| {
-                    while let Some(name) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for number in 0..crew.count() {
+                let (crew, shared, memory) = (&crew, &shared, &memory);
+                threads.spawn(move || {
+                    for (_, name) in crew.tasks(number) {
                         if self.cancel.is_cancelled() || lock(&shared.failed).is_some() {
                             return;
                         }
                         self.progress.reading(name);
-                        shared.done(name, repo::check(self, name, stars));
+                        shared.done(name, repo::check(self, name, stars, memory));
                     }
                 });
             }

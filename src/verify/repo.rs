@@ -21,11 +21,15 @@ use crate::records::wire::{Malformed, Record};
 use crate::records::{RepoState, proto};
 use crate::state::RepoMemory;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
+use crate::walk::memory::{Memory, Share};
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+/// Memory that a repo takes, by the length of its index, which tells of how many images it is: descriptors, both records, and what they
+/// are decoded to.
+const INDEX_FACTOR: usize = 28;
 /// Times this far in the future are no mere difference between two clocks.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// What changed this recently may still be on its way from storage to the metaDB.
@@ -58,6 +62,8 @@ pub struct Seen {
 struct Look<'a> {
     verify: &'a Verify<'a>,
     repo: &'a str,
+    /// Has room for what is held.
+    share: &'a Share<'a>,
     state: &'a RepoState,
     stat: &'a IndexStat,
     text: &'a [u8],
@@ -65,17 +71,26 @@ struct Look<'a> {
     stars: Option<i32>,
 }
 
-/// Check one repo that storage lists. `stars`: how many users starred each repo.
+/// Check one repo that storage lists, as soon as `memory` has room for it. `stars`: how many users starred each repo.
 ///
 /// # Errors
 /// If the metaDB cannot be asked any more, or when asked to stop.
-pub fn check(verify: &Verify<'_>, repo: &str, stars: Option<&HashMap<String, i32>>) -> Result<Seen, VerifyError> {
+pub fn check(
+    verify: &Verify<'_>,
+    repo: &str,
+    stars: Option<&HashMap<String, i32>>,
+    memory: &Memory,
+) -> Result<Seen, VerifyError> {
     let mut looks = 0;
     loop {
         looks += 1;
+        let share = memory.begin();
         let started = Timestamp::now();
-        let before = (verify.stores.open_index(repo), records(verify, repo)?);
-        let mut seen = look(verify, repo, &before, stars)?;
+        let index = verify.stores.open_index(repo);
+        let text = index.as_ref().map_or(0, |(_, text)| text.len());
+        share.grow(text.saturating_mul(INDEX_FACTOR)).map_err(|_| VerifyError::Cancelled)?;
+        let before = (index, records(verify, repo)?);
+        let mut seen = look(verify, repo, &share, &before, stars)?;
         // What was written just before may be written again without another time or size.
         let settled = before.0.as_ref().is_ok_and(|(stat, _)| started.duration_since(stat.mtime) >= RESOLUTION);
         seen.memory = seen.memory.filter(|_| settled && seen.findings.is_empty());
@@ -113,6 +128,7 @@ type Before = (Result<(IndexStat, Vec<u8>), StorageError>, Result<RepoState, Str
 fn look(
     verify: &Verify<'_>,
     repo: &str,
+    share: &Share<'_>,
     (index, state): &Before,
     stars: Option<&HashMap<String, i32>>,
 ) -> Result<Seen, VerifyError> {
@@ -136,7 +152,7 @@ fn look(
     seen.bytes = text.len() as u64;
     let damaged = !seen.findings.is_empty();
     let stars = stars.map(|stars| stars.get(repo).copied().unwrap_or_default());
-    let look = Look { verify, repo, state, stat, text, stars };
+    let look = Look { verify, repo, share, state, stat, text, stars };
     match source::listed(text) {
         Err(error) => seen.findings.push(unreadable(error.to_string())),
         Ok(listed) => {
@@ -205,7 +221,7 @@ impl Look<'_> {
     fn read<T: Send>(&self, listed: &[Listed], ahead: &Ahead<'_, T>) -> Result<(source::Storage, T), VerifyError> {
         let index = Index { stat: self.stat, text: self.text, listed };
         let verify = self.verify;
-        source::read(verify.stores, self.repo, &index, verify.rules, ahead, verify.progress, verify.cancel)
+        source::read(verify.stores, self.repo, &index, verify.rules, ahead, self.share, verify.progress, verify.cancel)
             .map_err(|_| VerifyError::Cancelled)
     }
 

@@ -1,6 +1,6 @@
 //! A repo's storage for verify: what cannot be read becomes a finding, and reading goes on.
 //!
-//! [`read_repo_ahead`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
+//! [`read_repo_within`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
 //! notes what is missing or unreadable, and hands on "not found" for such manifests and an empty document for such
 //! configs and layers, so that everything else of the repo is still judged. What depends on a stand-in is listed in
 //! [`Storage::bad`] and is not compared.
@@ -14,7 +14,8 @@ use crate::progress::Progress;
 use crate::records::fold::{Entry, Rules};
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
-use crate::walk::read::{RepoRead, TakesAhead, read_repo_ahead};
+use crate::walk::memory::Share;
+use crate::walk::read::{Reading, RepoRead, TakesAhead, read_repo_within};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -117,12 +118,13 @@ type See<'a, T> = dyn Fn(&mut T, &[&str], &mut [Entry], &BTreeSet<String>) + Syn
 ///
 /// # Errors
 /// Only if asked to stop.
-pub fn read<T: Send>(
+pub(super) fn read<T: Send>(
     store: &dyn ImageStore,
     repo: &str,
     index: &Index<'_>,
     rules: Rules,
     ahead: &Ahead<'_, T>,
+    share: &Share<'_>,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(Storage, T), StorageError> {
@@ -135,11 +137,15 @@ pub fn read<T: Send>(
         let source = Source { store, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
         let gathered = Mutex::new((ahead.begin)());
         let take = |digests: &[&str], entries: &mut [Entry]| {
+            let before = weight(entries);
             (ahead.see)(&mut lock(&gathered), digests, entries, &lock(&source.seen).bad);
+            share.settle(before, weight(entries));
         };
         // On this thread alone: findings come in the order of the index.
         let takes = TakesAhead { from: 1, take: &take };
-        let outcome = read_repo_ahead(&source, repo, rules, 1, Some(takes), progress, cancel);
+        let reading =
+            Reading { share, store: &source, repo, rules, jobs: &|_| 1, ahead: Some(takes), progress, cancel };
+        let outcome = read_repo_within(&reading);
         let seen = source.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let gathered = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -165,6 +171,10 @@ pub fn read<T: Send>(
         }
     }
     Err(StorageError::Cancelled)
+}
+
+fn weight(entries: &[Entry]) -> usize {
+    entries.iter().map(Entry::weight).sum()
 }
 
 #[derive(Default)]

@@ -2,7 +2,8 @@
 //!
 //! Readers say what they are about to hold and wait while there is no room. Nobody waits for ever: as soon as a reader
 //! waits, the writer commits what there is, and while the writer has nothing, the repo that was begun first may go beyond
-//! the limit. So no more than one repo does; it must be in memory whole, because it is committed whole.
+//! the limit. So no more than one repo does; it must be in memory whole, because it is committed whole. What it keeps till then does
+//! not count for it, or a huge one would go on only as the writer has nothing to do.
 
 use crate::cancel::Cancel;
 use crate::storage::StorageError;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 const NAP: Duration = Duration::from_millis(50);
 
 /// The room that all repos in flight share.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     limit: usize,
     cancel: Cancel,
     state: Mutex<State>,
@@ -40,13 +41,15 @@ struct State {
 }
 
 impl State {
-    fn has_room(&self, bytes: usize, limit: usize, repo: u64) -> bool {
-        self.held.saturating_add(bytes) <= limit || (self.handed == 0 && self.reading.first() == Some(&repo))
+    fn has_room(&self, bytes: usize, limit: usize, share: &Share<'_>) -> bool {
+        let is_first = self.reading.first() == Some(&share.repo);
+        let kept = if is_first { share.kept.load(Ordering::Relaxed) } else { 0 };
+        self.held.saturating_sub(kept).saturating_add(bytes) <= limit || (self.handed == 0 && is_first)
     }
 }
 
 impl Memory {
-    pub(super) fn new(limit: usize, cancel: &Cancel) -> Self {
+    pub(crate) fn new(limit: usize, cancel: &Cancel) -> Self {
         Self { limit, cancel: cancel.clone(), state: Mutex::default(), room: Condvar::new(), work: Condvar::new() }
     }
 
@@ -55,23 +58,23 @@ impl Memory {
     }
 
     /// Count a reader until the result is dropped.
-    pub(super) fn reader(&self) -> Reader<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
         self.lock().readers += 1;
         Reader(self)
     }
 
     /// Begin with a repo.
-    pub(super) fn begin(&self) -> Share<'_> {
+    pub(crate) fn begin(&self) -> Share<'_> {
         let mut state = self.lock();
         let repo = state.begun;
         state.begun += 1;
         state.reading.insert(repo);
-        Share { memory: self, repo, bytes: AtomicUsize::new(0), handed: false }
+        Share { memory: self, repo, bytes: AtomicUsize::new(0), kept: AtomicUsize::new(0), handed: false }
     }
 
     /// Wait until `enough` bytes are ready, or some and readers wait for room, or until `deadline`. `false` means that
     /// all readers are gone: what is ready now is all there will be.
-    pub(super) fn wait(&self, enough: usize, deadline: Instant) -> bool {
+    pub(crate) fn wait(&self, enough: usize, deadline: Instant) -> bool {
         let mut state = self.lock();
         loop {
             if state.readers == 0 {
@@ -86,18 +89,18 @@ impl Memory {
     }
 
     /// The one who commits. When the result is dropped, readers have nobody to read for.
-    pub(super) fn writer(&self) -> Writer<'_> {
+    pub(crate) fn writer(&self) -> Writer<'_> {
         Writer(self)
     }
 
     /// Whether readers should end.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed || self.cancel.is_cancelled()
     }
 }
 
 /// A reader thread.
-pub(super) struct Reader<'m>(&'m Memory);
+pub(crate) struct Reader<'m>(&'m Memory);
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
@@ -107,7 +110,7 @@ impl Drop for Reader<'_> {
 }
 
 /// The writer, for its readers.
-pub(super) struct Writer<'m>(&'m Memory);
+pub(crate) struct Writer<'m>(&'m Memory);
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
@@ -117,10 +120,12 @@ impl Drop for Writer<'_> {
 }
 
 /// What one repo holds; dropping it lets go of all of it.
-pub(super) struct Share<'m> {
+pub(crate) struct Share<'m> {
     memory: &'m Memory,
     repo: u64,
     bytes: AtomicUsize,
+    /// Of these, what stays until the repo is committed, or until it is split off.
+    kept: AtomicUsize,
     handed: bool,
 }
 
@@ -129,10 +134,10 @@ impl Share<'_> {
     ///
     /// # Errors
     /// [`StorageError::Cancelled`] if the walk ends before.
-    pub(super) fn grow(&self, bytes: usize) -> Result<(), StorageError> {
+    pub(crate) fn grow(&self, bytes: usize) -> Result<(), StorageError> {
         let memory = self.memory;
         let mut state = memory.lock();
-        while !state.has_room(bytes, memory.limit, self.repo) {
+        while !state.has_room(bytes, memory.limit, self) {
             if state.closed || memory.cancel.is_cancelled() {
                 return Err(StorageError::Cancelled);
             }
@@ -147,7 +152,7 @@ impl Share<'_> {
     }
 
     /// What was held as `before` turned out to be `after`.
-    pub(super) fn settle(&self, before: usize, after: usize) {
+    pub(crate) fn settle(&self, before: usize, after: usize) {
         let mut state = self.memory.lock();
         state.held = state.held + after - before;
         self.bytes.fetch_add(after, Ordering::Relaxed);
@@ -155,16 +160,25 @@ impl Share<'_> {
         self.memory.tell_waiting(&state);
     }
 
-    /// A part of the repo that waits for a commit of its own, before the rest of it.
-    pub(super) fn split(&self, bytes: usize) -> Self {
-        let mut part = Self { memory: self.memory, repo: self.repo, bytes: AtomicUsize::new(bytes), handed: false };
+    /// As [`Share::settle`], for what is kept now.
+    pub(crate) fn keep(&self, before: usize, after: usize) {
+        self.kept.fetch_add(after, Ordering::Relaxed);
+        self.settle(before, after);
+    }
+
+    /// A part of the repo, of what was kept, that waits for a commit of its own, before the rest of it.
+    pub(crate) fn split(&self, bytes: usize) -> Self {
+        let kept = AtomicUsize::new(0);
+        let mut part =
+            Self { memory: self.memory, repo: self.repo, bytes: AtomicUsize::new(bytes), kept, handed: false };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
         part.hand_over_part();
         part
     }
 
     /// The repo is read; now it waits for its commit.
-    pub(super) fn hand_over(&mut self) {
+    pub(crate) fn hand_over(&mut self) {
         self.memory.lock().reading.remove(&self.repo);
         self.hand_over_part();
     }
@@ -178,7 +192,7 @@ impl Share<'_> {
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 }
@@ -203,5 +217,30 @@ impl Drop for Share<'_> {
             state.reading.remove(&self.repo);
         }
         self.memory.tell_waiting(&state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_huge_repo_keeps_takes_no_room_from_what_it_reads() {
+        // Where there is no room, one that was asked to stop fails instead of waiting.
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let memory = Memory::new(100, &cancel);
+        let (huge, other) = (memory.begin(), memory.begin());
+        huge.grow(90).unwrap();
+        huge.keep(90, 360);
+        let part = huge.split(60);
+        huge.grow(40).unwrap();
+        assert!(huge.grow(1).is_err(), "beyond the limit while a part of it waits");
+        assert!(other.grow(1).is_err(), "another repo has no room beside it");
+        drop(part);
+        huge.grow(1000).unwrap();
+        drop(huge);
+        other.grow(100).unwrap();
+        other.grow(1).unwrap();
     }
 }

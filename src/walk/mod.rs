@@ -8,7 +8,7 @@
 //! complete and storage did not change meanwhile; a repo's records are built in memory and committed whole, after those
 //! of its images; a failed or partial repo is left due for the next walk.
 
-mod memory;
+pub(crate) mod memory;
 pub mod plan;
 pub mod read;
 mod readers;

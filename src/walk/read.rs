@@ -116,25 +116,9 @@ pub fn read_repo(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<RepoRead, ReadError> {
-    read_repo_ahead(store, repo, rules, jobs, None, progress, cancel)
-}
-
-/// As [`read_repo`], with somebody who wants to see entries before all are there.
-///
-/// # Errors
-/// As [`read_repo`].
-pub fn read_repo_ahead(
-    store: &dyn ImageStore,
-    repo: &str,
-    rules: Rules,
-    jobs: usize,
-    ahead: Option<TakesAhead<'_>>,
-    progress: &dyn Progress,
-    cancel: &Cancel,
-) -> Result<RepoRead, ReadError> {
     let memory = Memory::new(usize::MAX, cancel);
     let share = memory.begin();
-    read_repo_within(&Reading { share: &share, store, repo, rules, jobs: &|_| jobs, ahead, progress, cancel })
+    read_repo_within(&Reading { share: &share, store, repo, rules, jobs: &|_| jobs, ahead: None, progress, cancel })
 }
 
 /// Who takes image records out of a repo's entries, batch by batch, so that they are not in memory all at once. Not asked
@@ -148,23 +132,26 @@ pub struct TakesAhead<'a> {
 }
 
 /// How a repo is read.
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     /// Has room for what is held.
-    pub(super) share: &'a Share<'a>,
-    pub(super) store: &'a dyn ImageStore,
-    pub(super) repo: &'a str,
-    pub(super) rules: Rules,
+    pub(crate) share: &'a Share<'a>,
+    pub(crate) store: &'a dyn ImageStore,
+    pub(crate) repo: &'a str,
+    pub(crate) rules: Rules,
     /// Threads, by the number of batches.
-    pub(super) jobs: &'a dyn Fn(usize) -> usize,
-    pub(super) ahead: Option<TakesAhead<'a>>,
-    pub(super) progress: &'a dyn Progress,
-    pub(super) cancel: &'a Cancel,
+    pub(crate) jobs: &'a dyn Fn(usize) -> usize,
+    pub(crate) ahead: Option<TakesAhead<'a>>,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) cancel: &'a Cancel,
 }
 
+/// As [`read_repo`], with room for what is held, and with somebody who wants to see entries before all are there.
+///
+/// # Errors
 /// As [`read_repo`].
-pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadError> {
+pub(crate) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadError> {
     let Reading { share, store, repo, rules, jobs, ahead, progress, cancel } = *reading;
-    let (index, document, length) = read_index(share, store, repo, cancel)?;
+    let IndexRead { stat: index, document, length, held } = read_index(share, store, repo, cancel)?;
     // The descriptors go one by one as they are turned into less.
     let listed: Vec<Listed> = document
         .manifests
@@ -173,7 +160,7 @@ pub(super) fn read_repo_within(reading: &Reading<'_>) -> Result<RepoRead, ReadEr
         .map(Listed::from)
         .filter(|listed| !signature::is_referrers_tag(&listed.tag))
         .collect();
-    share.settle(share.bytes(), listed.len() * PER_LISTED);
+    share.keep(held, listed.len() * PER_LISTED);
     let tags: BTreeSet<String> =
         listed.iter().map(|listed| &listed.tag).filter(|tag| !tag.is_empty()).cloned().collect();
 
@@ -261,24 +248,31 @@ fn runs<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
     runs
 }
 
+/// `index.json` as it was read.
+struct IndexRead {
+    /// Its version.
+    stat: IndexStat,
+    document: oci::Index,
+    /// Bytes of its text.
+    length: u64,
+    /// Bytes that the share has for it.
+    held: usize,
+}
+
 /// `index.json` with the stat that belongs to it. A torn file (in-place rewrite) is read again for a moment.
-fn read_index(
-    share: &Share<'_>,
-    store: &dyn ImageStore,
-    repo: &str,
-    cancel: &Cancel,
-) -> Result<(IndexStat, oci::Index, u64), ReadError> {
+fn read_index(share: &Share<'_>, store: &dyn ImageStore, repo: &str, cancel: &Cancel) -> Result<IndexRead, ReadError> {
     let mut wait = TORN_WAIT;
     let mut tries = 0;
     loop {
-        let (before, text) = store.open_index(repo)?;
-        share.settle(share.bytes(), 0);
-        share.grow(announced(before.size).saturating_mul(INDEX_FACTOR))?;
+        let (stat, text) = store.open_index(repo)?;
+        let held = announced(stat.size).saturating_mul(INDEX_FACTOR);
+        share.grow(held)?;
         match json::document::<oci::Index>(&text) {
-            Ok(document) => return Ok((before, document, text.len() as u64)),
+            Ok(document) => return Ok(IndexRead { stat, document, length: text.len() as u64, held }),
             Err(error) => {
+                share.settle(held, 0);
                 // Only a file that was just written, or that is being written, can be torn.
-                let fresh = jiff::Timestamp::now().duration_since(before.mtime) < jiff::SignedDuration::from_secs(10);
+                let fresh = jiff::Timestamp::now().duration_since(stat.mtime) < jiff::SignedDuration::from_secs(10);
                 if tries == TORN_RETRIES || !fresh || cancel.is_cancelled() {
                     return Err(ReadError::Index(error));
                 }
@@ -412,7 +406,7 @@ impl<'a> Reader<'a> {
             weight += entry.weight();
             self.out.entries.push(entry);
         }
-        self.share.settle(announced, weight);
+        self.share.keep(announced, weight);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod buckets;
+mod crowd;
 mod encode;
 mod faults;
 mod live;
