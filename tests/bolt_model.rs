@@ -12,6 +12,7 @@ use std::path::Path;
 use bolt_support::*;
 use metactl::cancel::Cancel;
 use metactl::metadb::bolt::{Batch, BoltError, Database, EntryKind, Writer};
+use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 
 /// Many transactions on one file; after each one, a fresh reader sees the model and a clean check.
 fn run_model(page_size: u32, stored_freelist: bool, seed: u64, rounds: usize, space: usize) {
@@ -271,6 +272,38 @@ fn walks_start_anywhere_and_keys_come_without_values() {
     assert_eq!(bucket.get(b"k00500-bucket").unwrap(), None);
     assert_eq!(bucket.get(b"zzz").unwrap(), None);
     assert!(tx.bucket(&[b"b", b"k00100"]).unwrap().is_none(), "a plain key is no bucket");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn looking_up_many_keys_finds_what_looking_up_each_does(
+        numbers in proptest::collection::btree_set(0..4000_u16, 0..1500),
+        large in 0..400_u16,
+        asked in proptest::collection::vec((0..4001_u16, any::<bool>()), 1..300),
+        ascending in any::<bool>(),
+    ) {
+        let file = MemFile::default();
+        let mut writer = writer(&file);
+        let mut batch = Batch::new();
+        batch.create_bucket(&[b"b", b"k02000-bucket"]).unwrap();
+        for n in &numbers {
+            let size = if n % 400 == large { 9000 } else { 40 };
+            batch.put(&[b"b"], format!("k{n:05}").as_bytes(), vec![u8::try_from(n % 251).unwrap(); size]).unwrap();
+        }
+        writer.commit(&batch).unwrap();
+        let tx = writer.tx();
+        let bucket = tx.bucket(&[b"b"]).unwrap().unwrap();
+        let mut asked: Vec<String> =
+            asked.into_iter().map(|(n, bucket)| format!("k{n:05}{}", if bucket { "-bucket" } else { "" })).collect();
+        if ascending {
+            asked.sort();
+        }
+        let mut lookup = bucket.lookup();
+        for key in asked {
+            prop_assert_eq!(lookup.get(key.as_bytes()).unwrap(), bucket.get(key.as_bytes()).unwrap(), "{}", key);
+        }
+    }
 }
 
 fn gunzip(bytes: &[u8]) -> Vec<u8> {

@@ -36,12 +36,7 @@ fn open(driver: Driver, disk: &Disk) -> Result<Box<dyn MetaDbWriter>, MetaDbErro
             let writer = Writer::with_layer(path, Box::new(disk.clone()), &options)?;
             Box::new(BoltWriter::with_writer(token, writer)?)
         }
-        Driver::Redb => {
-            let db = redb::Builder::new().create_with_backend(disk.clone());
-            let db =
-                db.map_err(|error| MetaDbError::Io { action: "open", location: "disk".into(), source: error.into() })?;
-            Box::new(RedbWriter::with_database(token, path, db)?)
-        }
+        Driver::Redb => Box::new(RedbWriter::with_backend(token, path, disk.clone())?),
         Driver::Redis(_) | Driver::DynamoDb(_) => unreachable!("only embedded drivers are crashed"),
     })
 }

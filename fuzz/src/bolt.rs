@@ -38,8 +38,9 @@ pub fn read(data: &[u8]) {
     let _ = database.snapshot(&cancel, |tx| {
         for path in bucket_paths() {
             if let Ok(Some(bucket)) = tx.bucket(&as_path(&path)) {
-                for n in 0..4 {
-                    let _ = bucket.get(format!("{n:03}-key").as_bytes());
+                let mut lookup = bucket.lookup();
+                for n in [0, 1, 2, 3, 1] {
+                    let _ = lookup.get(format!("{n:03}-key").as_bytes());
                 }
             }
         }
@@ -57,10 +58,15 @@ pub fn read(data: &[u8]) {
 fn found_again(database: &Database, tree: &Tree) {
     database
         .snapshot(&Cancel::default(), |tx| {
+            let root = tx.root();
+            let mut lookup = root.lookup();
             for (key, item) in tree {
                 match item {
-                    Item::Bucket(_) => assert!(tx.root().bucket(key)?.is_some()),
-                    Item::Value(value) => assert_eq!(tx.root().get(key)?.as_ref(), Some(value)),
+                    Item::Bucket(_) => assert!(root.bucket(key)?.is_some() && lookup.get(key)?.is_none()),
+                    Item::Value(value) => {
+                        assert_eq!(root.get(key)?.as_ref(), Some(value));
+                        assert_eq!(lookup.get(key)?.as_ref(), Some(value));
+                    }
                 }
             }
             Ok::<_, BoltError>(())

@@ -492,6 +492,42 @@ pub fn check_version(db: &dyn MetaDb, location: &str) -> Result<(), MetaDbError>
     }
 }
 
+/// ImageMeta records to write with one repo: digest and bytes. Or why it cannot be written.
+type Wanted<'w> = Result<Vec<(&'w str, &'w [u8])>, Refusal>;
+
+/// Which image records of each repo are to be written. `needs` tells whether one is, over what is recorded
+/// ([`image_needs_write`]); it is asked in the order of the digests, in which a tree has them.
+///
+/// # Errors
+/// Those of `needs`.
+fn wanted_images<'w, E>(
+    work: &[&'w dyn RepoWork],
+    mut needs: impl FnMut(&str, &[u8]) -> Result<Result<bool, Refusal>, E>,
+) -> Result<Vec<Wanted<'w>>, E> {
+    let mut wanted: Vec<Wanted<'w>> = work.iter().map(|_| Ok(Vec::new())).collect();
+    let each = work.iter().enumerate().flat_map(|(at, work)| work.images().into_iter().map(move |image| (at, image)));
+    let mut images: Vec<_> = each.collect();
+    // Those of one digest stay in the order of the repos, of which the last has the last word.
+    images.sort_by_key(|(_, (digest, _))| *digest);
+    let mut changing = "";
+    for (at, (digest, new)) in images {
+        let needs = needs(digest, new)?;
+        let Some(wanted) = wanted.get_mut(at) else { continue };
+        match (needs, &mut *wanted) {
+            (Ok(needs), Ok(list)) => {
+                // Also what an earlier repo makes another record of, if it is written.
+                if needs || changing == digest {
+                    list.push((digest, new));
+                    changing = digest;
+                }
+            }
+            (Err(refusal), list @ Ok(_)) => *list = Err(refusal),
+            (_, Err(_)) => {}
+        }
+    }
+    Ok(wanted)
+}
+
 /// Whether an ImageMeta record needs writing over `prior`.
 ///
 /// # Errors

@@ -3,17 +3,20 @@
 //! zot never opens it. It serves registries and pipelines without zot and shadow copies to compare with. Reading opens
 //! the file shared, so that several readers can look at once; writing opens it exclusively.
 
+mod gathered;
 mod sums;
 
 use super::create::create_whole;
 use super::{
-    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken,
-    image_needs_write,
+    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, Wanted, WriteToken,
+    image_needs_write, wanted_images,
 };
 use crate::cancel::Cancel;
 use crate::oci::time::Time;
 use crate::panics::Contained;
 use crate::records::{RepoChange, RepoState, decode_last_updated};
+use gathered::Gathered;
+use redb::backends::FileBackend;
 use redb::{ReadOnlyTable, ReadableTable as _, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,8 +32,10 @@ const DB_VERSION: &str = "DBVersion";
 /// Key of the stamp.
 const STAMP: &str = "FastRestartStamp";
 /// Memory for pages, read and unwritten ones alike, whatever the file's size. The default of 1 GiB would let it grow with the
-/// registry; larger than this gains little, because the system caches the file as well, and with less a walk writes its pages twice.
-const CACHE: usize = 64 << 20;
+/// registry. More than half of it unwritten, and redb writes pages in the middle of a transaction that it then reads again.
+const CACHE: usize = 48 << 20;
+/// Records of one transaction, whose pages take half as much again: what half the [`CACHE`] holds.
+const BATCH: usize = 16 << 20;
 /// As [`CACHE`] for those who only read: branches, and what lies around a record.
 const READ_CACHE: usize = 16 << 20;
 /// How often a held lock is tried again.
@@ -137,7 +142,8 @@ impl RedbWriter {
         present(path)?;
         let deadline = Instant::now() + lock_timeout;
         let db = loop {
-            match guarded(path, || Ok(builder(CACHE).open(path)))? {
+            let file = || std::fs::File::options().read(true).write(true).open(path).map_err(redb::DatabaseError::from);
+            match guarded(path, || Ok(file().and_then(FileBackend::new).and_then(database)))? {
                 Ok(db) => break db,
                 Err(redb::DatabaseError::DatabaseAlreadyOpen) if cancel.is_cancelled() => {
                     return Err(MetaDbError::Cancelled);
@@ -151,12 +157,20 @@ impl RedbWriter {
         Self::with_database(token, path, db)
     }
 
-    /// Write to `db`, which is called `path` in messages. A database without any table becomes a metaDB. For fault
-    /// injection.
+    /// Write to `backend`, which is called `path` in messages. For fault injection.
     ///
     /// # Errors
-    /// As [`RedbWriter::open`], without those of the lock.
-    pub fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
+    /// As [`RedbWriter::open`].
+    pub fn with_backend(
+        token: WriteToken,
+        path: &Path,
+        backend: impl redb::StorageBackend,
+    ) -> Result<Self, MetaDbError> {
+        Self::with_database(token, path, database(backend).map_err(|error| opening(path, error))?)
+    }
+
+    /// A database without any table becomes a metaDB.
+    fn with_database(_token: WriteToken, path: &Path, db: redb::Database) -> Result<Self, MetaDbError> {
         let db = RedbMetaDb { path: path.to_owned(), db: Contained::new(db) };
         if db.is_blank()? {
             initialise(path, &db.db)?;
@@ -165,6 +179,11 @@ impl RedbWriter {
         db.complete()?;
         Ok(Self(db))
     }
+}
+
+/// For writing.
+fn database(backend: impl redb::StorageBackend) -> Result<redb::Database, redb::DatabaseError> {
+    builder(CACHE).create_with_backend(Gathered::new(backend))
 }
 
 fn builder(cache: usize) -> redb::Builder {
@@ -264,6 +283,10 @@ impl<D: redb::ReadableDatabase + Send + Sync> MetaDb for RedbMetaDb<D> {
 }
 
 impl MetaDbWriter for RedbWriter {
+    fn batch_bytes(&self) -> usize {
+        BATCH
+    }
+
     fn images_ahead(&self) -> Option<usize> {
         Some(crate::metadb::MANY_BATCHES)
     }
@@ -297,7 +320,17 @@ impl MetaDbWriter for RedbWriter {
                 last_updated: LAST_UPDATED.open(transaction)?,
             };
             work.iter().for_each(|work| work.prepare());
-            work.iter().map(|work| tables.apply(*work)).collect()
+            let wanted = wanted_images(work, |digest, new| -> Result<_, redb::Error> {
+                let recorded = tables.images.get(digest)?;
+                Ok(image_needs_write(digest, recorded.as_ref().map(redb::AccessGuard::value), new))
+            })?;
+            let mut images = Vec::new();
+            let each = work.iter().zip(wanted);
+            let outcomes = each
+                .map(|(work, wanted)| tables.apply(*work, wanted, &mut images))
+                .collect::<Result<_, redb::Error>>()?;
+            tables.insert_images(images)?;
+            Ok(outcomes)
         })
     }
 
@@ -317,7 +350,13 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    fn apply(&mut self, work: &dyn RepoWork) -> Result<Outcome, redb::Error> {
+    /// Make the changes of one repo, but for its images: those to write come to `images`.
+    fn apply<'w>(
+        &mut self,
+        work: &dyn RepoWork,
+        wanted: Wanted<'w>,
+        images: &mut Vec<(&'w str, &'w [u8])>,
+    ) -> Result<Outcome, redb::Error> {
         let repo = work.repo();
         let get = |table: &OpenKept<'_>| -> Result<Option<Vec<u8>>, redb::Error> {
             Ok(table.get(repo)?.map(|found| found.value().to_vec()))
@@ -336,17 +375,9 @@ impl Tables<'_> {
             Ok(change) => change,
             Err(reason) => return Ok(Outcome::Refused(reason)),
         };
-        let mut images = Vec::new();
-        for (digest, new) in work.images() {
-            let known = self.images.get(digest)?;
-            match image_needs_write(digest, known.as_ref().map(redb::AccessGuard::value), new) {
-                Ok(true) => images.push((digest, new)),
-                Ok(false) => {}
-                Err(reason) => return Ok(Outcome::Refused(reason)),
-            }
-        }
-        for (digest, new) in images {
-            self.images.insert(digest, new)?;
+        match wanted {
+            Ok(wanted) => images.extend(wanted),
+            Err(reason) => return Ok(Outcome::Refused(reason)),
         }
         match change {
             RepoChange::Keep => {}
@@ -365,6 +396,14 @@ impl Tables<'_> {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// In the order of their digests, so that redb comes to every page once, while it is in memory. Of two records of one
+    /// digest the later counts.
+    fn insert_images(&mut self, mut images: Vec<(&str, &[u8])>) -> Result<(), redb::Error> {
+        images.sort_by_key(|(digest, _)| *digest);
+        let last = images.chunk_by(|(one, _), (next, _)| one == next).filter_map(<[_]>::last);
+        last.into_iter().try_for_each(|(digest, new)| self.images.insert(digest, new))
     }
 }
 

@@ -74,20 +74,6 @@ impl Batch {
         self.plain(path, key, Op::Put(value))
     }
 
-    /// What the batch itself sets `key` to, in the bucket at `path`.
-    #[must_use]
-    pub fn pending(&self, path: &[&[u8]], key: &[u8]) -> Option<&[u8]> {
-        let mut ops = &self.root;
-        for name in path {
-            let Op::Bucket(inner) = ops.keys.get(*name)? else { return None };
-            ops = inner;
-        }
-        match ops.keys.get(key)? {
-            Op::Put(value) => Some(value),
-            Op::Delete | Op::Bucket(_) | Op::DeleteBucket => None,
-        }
-    }
-
     /// Remove `key` from the bucket at `path`, which must exist by then; the key need not.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use super::{Batch, BoltError, Bucket, Database, OpenOptions, Tx, Value, Writer};
 use crate::cancel::Cancel;
 use crate::checksum::checksum;
 use crate::metadb::{
-    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, WriteToken, check_version,
-    image_needs_write, prior,
+    Checksums, Kind, MetaDb, MetaDbError, MetaDbWriter, Outcome, RepoWork, SCHEMA, ShortKey, Wanted, WriteToken,
+    check_version, image_needs_write, prior, wanted_images,
 };
 use crate::oci::time::Time;
 use crate::parallel::parallel;
@@ -212,9 +212,9 @@ impl<S: Reads> MetaDb for BoltMetaDb<S> {
 
     fn images(&self, digests: &[&str]) -> Result<Vec<Option<Vec<u8>>>, MetaDbError> {
         self.0.with(|tx| {
-            let bucket = tx.bucket(IMAGES)?;
-            let get = |digest: &&str| bucket.as_ref().map_or(Ok(None), |bucket| bucket.get(digest.as_bytes()));
-            digests.iter().map(get).collect()
+            let Some(bucket) = tx.bucket(IMAGES)? else { return Ok(vec![None; digests.len()]) };
+            let mut lookup = bucket.lookup();
+            digests.iter().map(|digest| lookup.get(digest.as_bytes())).collect()
         })
     }
 
@@ -300,9 +300,15 @@ impl MetaDbWriter for BoltWriter {
         let mut batch = Batch::new();
         let outcomes = {
             let tx = self.0.0.writer.tx();
-            let images = tx.bucket(IMAGES)?;
             work.iter().for_each(|work| work.prepare());
-            work.iter().map(|work| apply(&tx, images.as_ref(), *work, &mut batch)).collect::<Result<_, _>>()?
+            let images = tx.bucket(IMAGES)?;
+            let mut known = images.as_ref().map(Bucket::lookup);
+            let wanted = wanted_images(work, |digest, new| -> Result<_, BoltError> {
+                let recorded = known.as_mut().map_or(Ok(None), |known| known.get(digest.as_bytes()))?;
+                Ok(image_needs_write(digest, recorded.as_deref(), new))
+            })?;
+            let each = work.iter().zip(wanted);
+            each.map(|(work, wanted)| apply(&tx, *work, wanted, &mut batch)).collect::<Result<_, _>>()?
         };
         if !batch.is_empty() {
             self.0.0.writer.commit(&batch)?;
@@ -322,27 +328,16 @@ impl MetaDbWriter for BoltWriter {
     }
 }
 
-fn apply(
-    tx: &Tx<'_>,
-    known_images: Option<&Bucket<'_>>,
-    work: &dyn RepoWork,
-    batch: &mut Batch,
-) -> Result<Outcome, BoltError> {
+fn apply(tx: &Tx<'_>, work: &dyn RepoWork, wanted: Wanted<'_>, batch: &mut Batch) -> Result<Outcome, BoltError> {
     let repo = work.repo().as_bytes();
     let change = match work.build(&prior(work, || state(tx, work.repo()))?) {
         Ok(change) => change,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
-    let mut images = Vec::new();
-    for (digest, new) in work.images() {
-        let recorded = known_images.map_or(Ok(None), |bucket| bucket.get(digest.as_bytes()))?;
-        let known = batch.pending(IMAGES, digest.as_bytes()).or(recorded.as_deref());
-        match image_needs_write(digest, known, new) {
-            Ok(true) => images.push((digest, new)),
-            Ok(false) => {}
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
-        }
-    }
+    let images = match wanted {
+        Ok(images) => images,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
     for (digest, new) in images {
         batch.put(IMAGES, digest.as_bytes(), new)?;
     }

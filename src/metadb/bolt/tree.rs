@@ -217,6 +217,12 @@ impl<'t> Bucket<'t> {
         walk.run(start, &mut ignore_pages, &mut |_, element, key| f(key, element.into()))
     }
 
+    /// To look up many keys; those that ascend share the pages on the way to them.
+    #[must_use]
+    pub fn lookup(&self) -> Lookup<'t> {
+        Lookup { walk: Walk::new(self.tx, self.root.clone()), last: Vec::new() }
+    }
+
     /// Keys that cut the bucket into parts of about the same number of pages; none if it is small.
     ///
     /// # Errors
@@ -237,6 +243,39 @@ impl<'t> Bucket<'t> {
         let Some(Frame { node, .. }) = walk.stack.pop() else { return Ok(None) };
         match pager.search(&node, key)? {
             (index, true) => pager.element(&node, index).map(|element| Some((node, element))),
+            (_, false) => Ok(None),
+        }
+    }
+}
+
+/// See [`Bucket::lookup`].
+pub struct Lookup<'t> {
+    walk: Walk<'t, 't>,
+    last: Vec<u8>,
+}
+
+impl Lookup<'_> {
+    /// As [`Bucket::get`].
+    ///
+    /// # Errors
+    /// [`BoltError::Damaged`] or [`BoltError::Io`].
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, BoltError> {
+        let pager = self.walk.tx.pager;
+        if *key < *self.last {
+            self.walk.stack.clear();
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.walk.go_on(key)?;
+        let Some(Frame { node, .. }) = self.walk.stack.last() else { return Ok(None) };
+        match pager.search(node, key)? {
+            (index, true) => {
+                let element = pager.element(node, index)?;
+                if element.is_bucket() {
+                    return Ok(None);
+                }
+                pager.value(node, element).map(|value| Some(value.into_owned()))
+            }
             (_, false) => Ok(None),
         }
     }
@@ -327,10 +366,31 @@ impl<'t, 'a> Walk<'t, 'a> {
     /// Go down to the leaf that covers `key`, leaving the way on the stack.
     fn descend(&mut self, key: &[u8], on_page: OnPage<'_>) -> Result<(), BoltError> {
         self.stack.clear();
+        self.begin(on_page)?;
+        self.go_down(key, on_page)
+    }
+
+    /// As [`Walk::descend`], for a `key` that is not below those of the pages on the stack: whoever covers it stays there.
+    fn go_on(&mut self, key: &[u8]) -> Result<(), BoltError> {
+        let is_past = |frame: &Frame| frame.upper.as_deref().is_some_and(|upper| key >= upper);
+        while self.stack.pop_if(|frame| is_past(frame)).is_some() {}
+        self.visited = self.stack.len() as u64;
+        if self.stack.is_empty() {
+            self.begin(&mut ignore_pages)?;
+        }
+        self.go_down(key, &mut ignore_pages)
+    }
+
+    /// Put the root onto the empty stack.
+    fn begin(&mut self, on_page: OnPage<'_>) -> Result<(), BoltError> {
         match self.root.clone() {
             Root::Page(id) => self.push(id, None, None, on_page)?,
             Root::Inline(node) => self.stack.push(Frame { node, next: 0, upper: None }),
         }
+        Ok(())
+    }
+
+    fn go_down(&mut self, key: &[u8], on_page: OnPage<'_>) -> Result<(), BoltError> {
         let pager = self.tx.pager;
         while let Some(frame) = self.stack.last_mut() {
             if frame.node.is_leaf {

@@ -91,7 +91,11 @@ impl Kept {
 }
 
 impl OpenKept<'_> {
+    /// Of a record that is not there, no page is read that holds others: the checksums say so.
     pub fn get(&self, key: &str) -> Result<Option<AccessGuard<'_, &'static [u8]>>, redb::Error> {
+        if self.sums.get(key)?.is_none() {
+            return Ok(None);
+        }
         Ok(self.records.get(key)?)
     }
 
