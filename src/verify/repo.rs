@@ -220,9 +220,7 @@ impl Look<'_> {
 
     fn read<T: Send>(&self, listed: &[Listed], ahead: &Ahead<'_, T>) -> Result<(source::Storage, T), VerifyError> {
         let index = Index { stat: self.stat, text: self.text, listed };
-        let verify = self.verify;
-        source::read(verify.stores, self.repo, &index, verify.rules, ahead, self.share, verify.progress, verify.cancel)
-            .map_err(|_| VerifyError::Cancelled)
+        source::read(self.verify, self.repo, &index, ahead, self.share).map_err(|_| VerifyError::Cancelled)
     }
 
     /// Judge storage by itself. Returns whether there is anything to record.

@@ -1,16 +1,15 @@
 //! A repo's storage for verify: what cannot be read becomes a finding, and reading goes on.
 //!
-//! [`read_repo_within`] stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
+//! `read_repo_within` stops where zot stops. `Source` stands between it and the store: it checks the digest of every blob,
 //! notes what is missing or unreadable, and hands on "not found" for such manifests and an empty document for such
 //! configs and layers, so that everything else of the repo is still judged. What depends on a stand-in is listed in
 //! [`Storage::bad`] and is not compared.
 
 use super::findings::{Finding, Id};
-use super::lock;
+use super::{Verify, lock};
 use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::oci::{self, json};
-use crate::progress::Progress;
 use crate::records::fold::{Entry, Rules};
 use crate::records::signature::{self, Kind};
 use crate::storage::{Blob, ImageStore, IndexStat, StorageError, parse_digest};
@@ -119,22 +118,20 @@ type See<'a, T> = dyn Fn(&mut T, &[&str], &mut [Entry], &BTreeSet<String>) + Syn
 /// # Errors
 /// Only if asked to stop.
 pub(super) fn read<T: Send>(
-    store: &dyn ImageStore,
+    verify: &Verify<'_>,
     repo: &str,
     index: &Index<'_>,
-    rules: Rules,
     ahead: &Ahead<'_, T>,
     share: &Share<'_>,
-    progress: &dyn Progress,
-    cancel: &Cancel,
 ) -> Result<(Storage, T), StorageError> {
+    let Verify { stores, rules, progress, cancel, .. } = *verify;
     let mut manifests: BTreeMap<&str, Vec<&Listed>> = BTreeMap::new();
     for found in index.listed {
         manifests.entry(&found.digest).or_default().push(found);
     }
     // Documents are decoded twice only where decoding them once has failed.
     for careful in [false, true] {
-        let source = Source { store, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
+        let source = Source { store: stores, index, manifests: &manifests, rules, careful, seen: Mutex::default() };
         let gathered = Mutex::new((ahead.begin)());
         let take = |digests: &[&str], entries: &mut [Entry]| {
             let before = weight(entries);
