@@ -136,7 +136,7 @@ pub(super) fn read<T: Send>(
         let take = |digests: &[&str], entries: &mut [Entry]| {
             let before = weight(entries);
             (ahead.see)(&mut lock(&gathered), digests, entries, &lock(&source.seen).bad);
-            share.settle(before, weight(entries));
+            share.let_go(before - weight(entries));
         };
         // On this thread alone: findings come in the order of the index.
         let takes = TakesAhead { from: 1, take: &take };

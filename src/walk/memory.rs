@@ -166,6 +166,12 @@ impl Share<'_> {
         self.settle(before, after);
     }
 
+    /// Of what was kept, so many are not any more.
+    pub(crate) fn let_go(&self, bytes: usize) {
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
+        self.settle(bytes, 0);
+    }
+
     /// A part of the repo, of what was kept, that waits for a commit of its own, before the rest of it.
     pub(crate) fn split(&self, bytes: usize) -> Self {
         let kept = AtomicUsize::new(0);

@@ -1,19 +1,16 @@
 //! What cannot be read is a finding of its own, and everything else is still looked at.
 
-use super::run::Options;
+use super::run::verify_with;
 use super::support::driver::Driver;
 use super::world::World;
 use metactl::cancel::Cancel;
-use metactl::decision::Facts;
 use metactl::metadb::{MetaDb, MetaDbError};
 use metactl::oci::time::Time;
-use metactl::progress::Silent;
 use metactl::records::RepoState;
-use metactl::records::fold::Rules;
 use metactl::storage::local::LocalStore;
 use metactl::storage::routing::Stores;
 use metactl::storage::{Blob, ImageStore, IndexStat, StorageError};
-use metactl::verify::{Depth, Report, StampFacts, Verify, VerifyError};
+use metactl::verify::{Depth, Report, VerifyError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -119,31 +116,7 @@ impl MetaDb for Rotten {
 }
 
 fn run(stores: &Stores, db: &dyn MetaDb, depth: Depth) -> Result<Report, VerifyError> {
-    let cancel = Cancel::default();
-    let options = Options::at(depth);
-    let facts = Facts {
-        metadb_used: true,
-        zots_metadb: true,
-        fast_restart: options.fast_restart,
-        release_has_stamp: true,
-        comparison: None,
-        stamped: true,
-    };
-    Verify {
-        stores,
-        db,
-        repos: None,
-        depth,
-        rules: Rules::default(),
-        jobs: 2,
-        stamp: StampFacts { facts, stored: "", expected: "" },
-        state: None,
-        full: false,
-        sample: None,
-        progress: &Silent,
-        cancel: &cancel,
-    }
-    .run()
+    verify_with(stores, db, depth, 2)
 }
 
 fn ids(report: &Report) -> Vec<&'static str> {

@@ -5,12 +5,13 @@ use super::support::walk::{STAMP, stores};
 use metactl::cancel::Cancel;
 use metactl::decision::Facts;
 use metactl::identity::Identity;
+use metactl::metadb::MetaDb;
 use metactl::progress::Silent;
 use metactl::records::fold::Rules;
 use metactl::stamp::{Stamp, StoredStamp};
 use metactl::state::State;
 use metactl::storage::routing::Stores;
-use metactl::verify::{Depth, Report, StampFacts, Verify};
+use metactl::verify::{Depth, Report, StampFacts, Verify, VerifyError};
 use std::path::Path;
 
 pub const DEPTHS: [Depth; 3] = [Depth::Quick, Depth::Records, Depth::Deep];
@@ -70,4 +71,33 @@ pub fn verify_stores(driver: Driver<'_>, root: &Path, stores: &Stores, options: 
         cancel: &cancel,
     };
     verify.run().unwrap()
+}
+
+/// Verify any stores against any metaDB, without a stamp.
+pub fn verify_with(stores: &Stores, db: &dyn MetaDb, depth: Depth, jobs: usize) -> Result<Report, VerifyError> {
+    let cancel = Cancel::default();
+    let options = Options::at(depth);
+    let facts = Facts {
+        metadb_used: true,
+        zots_metadb: true,
+        fast_restart: options.fast_restart,
+        release_has_stamp: true,
+        comparison: None,
+        stamped: true,
+    };
+    Verify {
+        stores,
+        db,
+        repos: None,
+        depth,
+        rules: Rules::default(),
+        jobs,
+        stamp: StampFacts { facts, stored: "", expected: "" },
+        state: None,
+        full: false,
+        sample: None,
+        progress: &Silent,
+        cancel: &cancel,
+    }
+    .run()
 }

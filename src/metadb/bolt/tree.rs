@@ -126,12 +126,7 @@ impl<'t> Bucket<'t> {
     /// # Errors
     /// [`BoltError::Damaged`] or [`BoltError::Io`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BoltError> {
-        match self.find(key)? {
-            Some((node, element)) if !element.is_bucket() => {
-                self.tx.pager.value(&node, element).map(|value| Some(value.into_owned()))
-            }
-            _ => Ok(None),
-        }
+        self.lookup().get(key)
     }
 
     /// What stands under `key`, without reading a value.
@@ -139,7 +134,7 @@ impl<'t> Bucket<'t> {
     /// # Errors
     /// [`BoltError::Damaged`] or [`BoltError::Io`].
     pub fn kind(&self, key: &[u8]) -> Result<Option<EntryKind>, BoltError> {
-        Ok(self.find(key)?.map(|(_, element)| element.into()))
+        Ok(self.lookup().find(key)?.map(|(_, element)| element.into()))
     }
 
     /// The nested bucket `name`; `None` if it is absent or a plain value.
@@ -147,14 +142,14 @@ impl<'t> Bucket<'t> {
     /// # Errors
     /// [`BoltError::Damaged`], also for more than 64 buckets inside each other, or [`BoltError::Io`].
     pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket<'t>>, BoltError> {
-        match self.find(name)? {
+        match self.lookup().find(name)? {
             Some((node, element)) if element.is_bucket() => {
                 // In a damaged file a bucket may contain itself; callers that recurse must come to an end.
                 let nesting = self.nesting.saturating_add(1);
                 if nesting > MAX_DEPTH {
                     return Err(self.tx.pager.damaged(node.id, format!("buckets nested deeper than {MAX_DEPTH}")));
                 }
-                let value = self.tx.pager.value(&node, element)?;
+                let value = self.tx.pager.value(node, element)?;
                 let (root, sequence) = self.tx.open_bucket(node.id, &value)?;
                 Ok(Some(Bucket { tx: self.tx, root, sequence, nesting }))
             }
@@ -234,18 +229,6 @@ impl<'t> Bucket<'t> {
         let branches = if node.is_leaf { 0 } else { node.len() };
         (1..branches).map(|index| Ok(pager.key(&node, index)?.into_owned())).collect()
     }
-
-    /// The leaf and element of `key`.
-    fn find(&self, key: &[u8]) -> Result<Option<(Node, Element)>, BoltError> {
-        let pager = &self.tx.pager;
-        let mut walk = Walk::new(self.tx, self.root.clone());
-        walk.descend(key, &mut ignore_pages)?;
-        let Some(Frame { node, .. }) = walk.stack.pop() else { return Ok(None) };
-        match pager.search(&node, key)? {
-            (index, true) => pager.element(&node, index).map(|element| Some((node, element))),
-            (_, false) => Ok(None),
-        }
-    }
 }
 
 /// See [`Bucket::lookup`].
@@ -261,6 +244,17 @@ impl Lookup<'_> {
     /// [`BoltError::Damaged`] or [`BoltError::Io`].
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, BoltError> {
         let pager = self.walk.tx.pager;
+        match self.find(key)? {
+            Some((node, element)) if !element.is_bucket() => {
+                pager.value(node, element).map(|value| Some(value.into_owned()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The leaf and element of `key`.
+    fn find(&mut self, key: &[u8]) -> Result<Option<(&Node, Element)>, BoltError> {
+        let pager = self.walk.tx.pager;
         if *key < *self.last {
             self.walk.stack.clear();
         }
@@ -269,13 +263,7 @@ impl Lookup<'_> {
         self.walk.go_on(key)?;
         let Some(Frame { node, .. }) = self.walk.stack.last() else { return Ok(None) };
         match pager.search(node, key)? {
-            (index, true) => {
-                let element = pager.element(node, index)?;
-                if element.is_bucket() {
-                    return Ok(None);
-                }
-                pager.value(node, element).map(|value| Some(value.into_owned()))
-            }
+            (index, true) => pager.element(node, index).map(|element| Some((node, element))),
             (_, false) => Ok(None),
         }
     }
