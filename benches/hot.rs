@@ -137,7 +137,7 @@ impl FileLayer for Memory {
     }
 }
 
-fn batch(first: usize, step: usize, count: usize) -> Batch {
+fn batch(first: usize, step: usize, count: usize) -> Batch<'static> {
     let mut batch = Batch::new();
     batch.create_bucket(&[b"ImageMeta"]).unwrap();
     for number in 0..count {

@@ -237,7 +237,7 @@ const BAD: &[Bad] = &[
     },
     Bad {
         name: "DBVersion unknown",
-        spoil: |s| edit(&s.meta(), |batch| batch.put(&[b"Version"], b"DBVersion", "V9").unwrap()),
+        spoil: |s| edit(&s.meta(), |batch| batch.put(&[b"Version"], b"DBVersion", b"V9").unwrap()),
         args: &["walk"],
         code: 2,
         reason: "version",

@@ -163,7 +163,7 @@ fn snapshots_beside_a_busy_writer_are_consistent() {
             value.resize(8 + rng.below(if n % 50 == 0 { 20_000 } else { 300 }), round as u8);
             batch.put(&[b"same"], format!("key{n:04}").as_bytes(), value).unwrap();
         }
-        batch.put(&[b"same", b"inner"], b"round", round.to_le_bytes()).unwrap();
+        batch.put(&[b"same", b"inner"], b"round", round.to_le_bytes().to_vec()).unwrap();
         writer.commit(&batch).unwrap();
     };
     let mut writer = Writer::open(&path, &options(true)).unwrap();

@@ -173,9 +173,43 @@ fn a_small_change_writes_few_pages() {
     let mut batch = Batch::new();
     batch.put(&[b"b"], &7_000_u32.to_be_bytes(), b"new").unwrap();
     writer.commit(&batch).unwrap();
-    let written: usize =
-        file.log().iter().map(|event| if let Event::Write { bytes, .. } = event { bytes.len() } else { 0 }).sum();
+    let written = written(&file);
     assert!(written <= 8 * 4096, "{written} bytes");
+}
+
+/// A record larger than a page is written once, however many come before and after it later.
+#[test]
+fn large_records_stay_where_they_are() {
+    let file = MemFile::default();
+    let mut writer = writer(&file);
+    file.0.lock().unwrap().record = true;
+    for part in shuffled(2_000).chunks(100) {
+        let mut batch = Batch::new();
+        batch.create_bucket(&[b"b"]).unwrap();
+        for n in part {
+            batch.put(&[b"b"], &n.to_be_bytes(), vec![1; 5_000]).unwrap();
+        }
+        writer.commit(&batch).unwrap();
+    }
+    let report = writer.tx().check().unwrap();
+    assert!(report.is_clean() && report.keys == 2_000 && report.leaf_pages == 2_000);
+    let (leaves, written) = (2_000 * 2 * 4096, written(&file));
+    assert!(written < leaves * 5 / 4, "{written} bytes for {leaves}");
+}
+
+/// Bytes that were written to a file that records.
+fn written(file: &MemFile) -> usize {
+    file.log().iter().map(|event| if let Event::Write { bytes, .. } = event { bytes.len() } else { 0 }).sum()
+}
+
+/// The numbers below `end`, in an order that is always the same.
+fn shuffled(end: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..end).collect();
+    let mut rng = Rng::new(5);
+    for i in (1..order.len()).rev() {
+        order.swap(i, rng.below(i + 1));
+    }
+    order
 }
 
 /// Bulk loads make dense pages; random insertions keep pages about half full.
@@ -184,13 +218,7 @@ fn pages_are_filled() {
     let fill = |shuffle: bool| {
         let file = MemFile::default();
         let mut writer = writer(&file);
-        let mut order: Vec<u32> = (0..20_000).collect();
-        if shuffle {
-            let mut rng = Rng::new(5);
-            for i in (1..order.len()).rev() {
-                order.swap(i, rng.below(i + 1));
-            }
-        }
+        let order = if shuffle { shuffled(20_000) } else { (0..20_000).collect() };
         for part in order.chunks(if shuffle { 100 } else { 20_000 }) {
             let mut batch = Batch::new();
             batch.create_bucket(&[b"b"]).unwrap();
@@ -216,7 +244,7 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     batch.put(&[b"b"], b"key", b"value").unwrap();
     writer.commit(&batch).unwrap();
     let before = dump_image(file.image());
-    type Attempt = fn(&mut Batch) -> Result<(), BoltError>;
+    type Attempt = fn(&mut Batch<'_>) -> Result<(), BoltError>;
     let attempts: [Attempt; 6] = [
         |batch| batch.put(&[b"absent"], b"k", b"v"),
         |batch| batch.put(&[b"b", b"absent"], b"k", b"v"),

@@ -36,7 +36,7 @@ fn beside_a_busy_writer_answers_are_right_or_busy() {
             record.resize(repo.len() + (round * 37 + n * 11) % 900, b' ');
             batch.put(&[b"UserData"], format!("user{n}").as_bytes(), record).unwrap();
         }
-        batch.put(&[b"Version"], b"FastRestartStamp", stamps[round % 2]).unwrap();
+        batch.put(&[b"Version"], b"FastRestartStamp", stamps[round % 2].as_bytes()).unwrap();
         writer.commit(&batch).unwrap();
     };
     commit(0);

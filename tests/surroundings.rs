@@ -63,8 +63,8 @@ fn hostile_names_reach_no_terminal() {
     fs::write(sandbox.root.join("bad/index.json"), text.replace("sha256:", digest.trim_matches('"'))).unwrap();
     // Names of repos in the metaDB are whatever somebody once wrote there.
     edit(&sandbox.meta(), |batch| {
-        batch.put(&[b"RepoMeta"], HOSTILE.as_bytes(), "").unwrap();
-        batch.put(&[b"Version"], b"FastRestartStamp", format!("{HOSTILE}+{HOSTILE}|{HOSTILE}")).unwrap();
+        batch.put(&[b"RepoMeta"], HOSTILE.as_bytes(), b"").unwrap();
+        batch.put(&[b"Version"], b"FastRestartStamp", format!("{HOSTILE}+{HOSTILE}|{HOSTILE}").into_bytes()).unwrap();
     });
     for format in ["table", "json"] {
         for args in [

@@ -144,7 +144,7 @@ fn sound(tx: &Tx<'_>) -> Option<Tree> {
 
 /// One random operation, in the batch and in the model. An operation in a bucket that is not there is not to be asked for: the
 /// commit fails, or a later operation makes the bucket after all, and then the model does not know.
-fn operation(input: &mut Input<'_>, batch: &mut Batch, model: &mut Option<Tree>) {
+fn operation(input: &mut Input<'_>, batch: &mut Batch<'_>, model: &mut Option<Tree>) {
     let paths = bucket_paths();
     let (kind, path) = (input.byte() % 8, paths[usize::from(input.byte()) % paths.len()].clone());
     let place = as_path(&path);

@@ -151,7 +151,7 @@ pub fn bucket_paths() -> Vec<Vec<Vec<u8>>> {
 }
 
 /// Make one random transaction, as a batch and in the model.
-pub fn random_batch(rng: &mut Rng, model: &mut Tree, space: usize, most: usize) -> Batch {
+pub fn random_batch(rng: &mut Rng, model: &mut Tree, space: usize, most: usize) -> Batch<'static> {
     let mut batch = Batch::new();
     if rng.chance(25) {
         let path = bucket_paths()[rng.below(5)].clone();

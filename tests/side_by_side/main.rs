@@ -327,7 +327,7 @@ impl Stage<'_> {
             }
             pauses.pause();
             let mut batch = Batch::new();
-            batch.put(&[b"Version"], b"FastRestartStamp", ZOTS_STAMP)?;
+            batch.put(&[b"Version"], b"FastRestartStamp", ZOTS_STAMP.as_bytes())?;
             writer.commit(&batch)?;
         }
         // It serves: somebody logs in.

@@ -11,7 +11,7 @@ use super::tree::{Root, Tx, Walk};
 use super::{BoltError, printable};
 
 /// Changes to a range of keys, sorted.
-type Ops<'b> = [(&'b [u8], &'b Op)];
+type Ops<'b> = [(&'b [u8], &'b Op<'b>)];
 
 /// One page of the committed tree with the key range its parent gives it.
 struct Place<'p> {
@@ -30,7 +30,7 @@ pub(super) struct Apply<'t, 'a, 'o> {
 
 impl Apply<'_, '_, '_> {
     /// Apply `ops` to the root bucket and return its new root page.
-    pub(super) fn root(&mut self, ops: &BucketOps) -> Result<u64, BoltError> {
+    pub(super) fn root(&mut self, ops: &BucketOps<'_>) -> Result<u64, BoltError> {
         match self.tree(Some(&Root::Page(self.tx.meta.root)), &ops.keys, None, 0)? {
             Built::Page(id) => Ok(id),
             Built::Inline(_) => Err(self.tx.pager.damaged(self.tx.meta.root, "the root bucket became inline")),
@@ -41,12 +41,12 @@ impl Apply<'_, '_, '_> {
     fn tree(
         &mut self,
         root: Option<&Root>,
-        ops: &BTreeMap<Vec<u8>, Op>,
+        ops: &BTreeMap<Vec<u8>, Op<'_>>,
         inline_limit: Option<usize>,
         nesting: usize,
     ) -> Result<Built, BoltError> {
         let mut builder = TreeBuilder::new(self.out.page_size);
-        let ops: Vec<(&[u8], &Op)> = ops.iter().map(|(key, op)| (key.as_slice(), op)).collect();
+        let ops: Vec<(&[u8], &Op<'_>)> = ops.iter().map(|(key, op)| (key.as_slice(), op)).collect();
         match root {
             None => self.merge(&mut builder, None, &ops, nesting)?,
             Some(Root::Inline(node)) => self.merge(&mut builder, Some(node), &ops, nesting)?,
@@ -113,8 +113,13 @@ impl Apply<'_, '_, '_> {
                 lower: Some(&key),
                 upper: next.as_deref().or(place.upper),
             };
-            if here.is_empty() && !self.should_absorb(builder, &child)? {
+            let stays =
+                if here.is_empty() { !self.should_absorb(builder, &child)? } else { self.lies_below(&child, here)? };
+            if stays {
                 builder.adopt(self.out, child.level, key.to_vec(), child.id)?;
+                for (new, op) in here {
+                    self.add(builder, new, op, nesting)?;
+                }
             } else {
                 self.open(builder, &child, here, nesting)?;
             }
@@ -126,6 +131,18 @@ impl Apply<'_, '_, '_> {
     /// pages stay where they are: rewriting a large value to fill a page would cost more than it gives.
     fn should_absorb(&self, builder: &TreeBuilder, place: &Place<'_>) -> Result<bool, BoltError> {
         Ok(builder.is_hungry(place.level) && (place.level > 0 || self.tx.pager.node(place.id)?.overflow == 0))
+    }
+
+    /// Whether all that is new in the range of a leaf comes after a leaf with overflow pages, which then stays where it is
+    /// too: records larger than a page have a leaf each, and a new one would cost its neighbour to be written again.
+    fn lies_below(&self, place: &Place<'_>, ops: &Ops<'_>) -> Result<bool, BoltError> {
+        if place.level > 0 {
+            return Ok(false);
+        }
+        let pager = self.tx.pager;
+        let node = pager.node(place.id)?;
+        let (Some(last), Some((first, _))) = (node.len().checked_sub(1), ops.first()) else { return Ok(false) };
+        Ok(node.is_leaf && node.overflow > 0 && *pager.key(&node, last)? < **first)
     }
 
     /// Merge a leaf with its part of the batch.
@@ -164,7 +181,7 @@ impl Apply<'_, '_, '_> {
     }
 
     /// Apply `op` to a key that is not there yet.
-    fn add(&mut self, builder: &mut TreeBuilder, key: &[u8], op: &Op, nesting: usize) -> Result<(), BoltError> {
+    fn add(&mut self, builder: &mut TreeBuilder, key: &[u8], op: &Op<'_>, nesting: usize) -> Result<(), BoltError> {
         match op {
             Op::Put(value) => builder.push(self.out, 0, key, value),
             Op::Delete | Op::DeleteBucket => Ok(()),
@@ -182,7 +199,7 @@ impl Apply<'_, '_, '_> {
         builder: &mut TreeBuilder,
         node: &Node,
         (key, element): (&[u8], Element),
-        op: &Op,
+        op: &Op<'_>,
         nesting: usize,
     ) -> Result<(), BoltError> {
         let tx = self.tx;
@@ -220,7 +237,7 @@ impl Apply<'_, '_, '_> {
         &mut self,
         root: Option<&Root>,
         sequence: u64,
-        ops: &BucketOps,
+        ops: &BucketOps<'_>,
         nesting: usize,
     ) -> Result<Vec<u8>, BoltError> {
         // bbolt's own limit: a bucket up to a quarter page lives inside its parent.

@@ -1,41 +1,39 @@
 //! What one transaction is to change, grouped by bucket and sorted by key.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::page::{MAX_DEPTH, MAX_KEY, MAX_VALUE};
 use super::{BoltError, printable};
 
-/// Memory a key costs beyond its own bytes, for [`Batch::bytes`].
-const PER_KEY: usize = 64;
-
-/// A set of changes that is committed as one transaction. Later calls for the same key win.
+/// A set of changes that is committed as one transaction. Later calls for the same key win. Values may stay where they are: there are
+/// tens of megabytes of them in a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    pub(super) root: BucketOps,
-    bytes: usize,
+pub struct Batch<'v> {
+    pub(super) root: BucketOps<'v>,
 }
 
 /// Changes to one bucket.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct BucketOps {
+pub(super) struct BucketOps<'v> {
     /// Make the bucket if it is absent; otherwise its absence is an error.
     pub create: bool,
     /// Drop what the bucket holds first.
     pub clear: bool,
-    pub keys: BTreeMap<Vec<u8>, Op>,
+    pub keys: BTreeMap<Vec<u8>, Op<'v>>,
 }
 
 /// Change to what stands under one key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    Put(Vec<u8>),
+pub(super) enum Op<'v> {
+    Put(Cow<'v, [u8]>),
     Delete,
-    Bucket(BucketOps),
+    Bucket(BucketOps<'v>),
     DeleteBucket,
 }
 
-impl Batch {
+impl<'v> Batch<'v> {
     /// An empty batch.
     #[must_use]
     pub fn new() -> Self {
@@ -46,12 +44,6 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.root.keys.is_empty()
-    }
-
-    /// Memory this batch takes, about, in bytes. Committing takes a few megabytes more, plus the largest value.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// Make sure the bucket at `path` exists, and every bucket around it.
@@ -66,7 +58,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`BoltError::Invalid`] or [`BoltError::TooLarge`] for keys and values the format does not allow.
-    pub fn put(&mut self, path: &[&[u8]], key: &[u8], value: impl Into<Vec<u8>>) -> Result<(), BoltError> {
+    pub fn put(&mut self, path: &[&[u8]], key: &[u8], value: impl Into<Cow<'v, [u8]>>) -> Result<(), BoltError> {
         let value = value.into();
         if value.len() > MAX_VALUE {
             return Err(BoltError::TooLarge { what: "value", size: value.len(), limit: MAX_VALUE });
@@ -91,7 +83,6 @@ impl Batch {
             return Err(BoltError::invalid("the root bucket cannot be deleted"));
         };
         check_key(name)?;
-        self.bytes += name.len() + PER_KEY;
         let ops = self.bucket(parent, false)?;
         match ops.keys.entry(name.to_vec()) {
             Entry::Occupied(slot) if matches!(slot.get(), Op::Put(_) | Op::Delete) => {
@@ -103,29 +94,26 @@ impl Batch {
         Ok(())
     }
 
-    fn plain(&mut self, path: &[&[u8]], key: &[u8], op: Op) -> Result<(), BoltError> {
+    fn plain(&mut self, path: &[&[u8]], key: &[u8], op: Op<'v>) -> Result<(), BoltError> {
         check_key(key)?;
         if path.is_empty() {
             // bbolt has no way to write this, and zot none to read it.
             return Err(BoltError::invalid("the root bucket holds buckets only"));
         }
-        let added = key.len() + PER_KEY + op.len();
-        let ops = self.bucket(path, false)?;
-        let removed = match ops.keys.entry(key.to_vec()) {
-            Entry::Occupied(slot) if matches!(slot.get(), Op::Bucket(_) | Op::DeleteBucket) => {
-                return Err(conflict(key));
+        match self.bucket(path, false)?.keys.entry(key.to_vec()) {
+            Entry::Occupied(slot) if matches!(slot.get(), Op::Bucket(_) | Op::DeleteBucket) => Err(conflict(key)),
+            Entry::Occupied(mut slot) => {
+                slot.insert(op);
+                Ok(())
             }
-            Entry::Occupied(mut slot) => key.len() + PER_KEY + slot.insert(op).len(),
             Entry::Vacant(slot) => {
                 slot.insert(op);
-                0
+                Ok(())
             }
-        };
-        self.bytes = (self.bytes + added).saturating_sub(removed);
-        Ok(())
+        }
     }
 
-    fn bucket(&mut self, path: &[&[u8]], create: bool) -> Result<&mut BucketOps, BoltError> {
+    fn bucket(&mut self, path: &[&[u8]], create: bool) -> Result<&mut BucketOps<'v>, BoltError> {
         if path.len() >= MAX_DEPTH {
             return Err(BoltError::invalid(format!("buckets nested deeper than {MAX_DEPTH}")));
         }
@@ -134,10 +122,7 @@ impl Batch {
             check_key(name)?;
             let op = match ops.keys.entry(name.to_vec()) {
                 Entry::Occupied(slot) => slot.into_mut(),
-                Entry::Vacant(slot) => {
-                    self.bytes += name.len() + PER_KEY;
-                    slot.insert(Op::Bucket(BucketOps::default()))
-                }
+                Entry::Vacant(slot) => slot.insert(Op::Bucket(BucketOps::default())),
             };
             if matches!(op, Op::DeleteBucket) && create {
                 *op = Op::Bucket(BucketOps { create: true, clear: true, keys: BTreeMap::new() });
@@ -154,12 +139,6 @@ impl Batch {
             }
         }
         Ok(ops)
-    }
-}
-
-impl Op {
-    fn len(&self) -> usize {
-        if let Self::Put(value) = self { value.len() } else { 0 }
     }
 }
 
@@ -206,16 +185,5 @@ mod tests {
         assert!(matches!(batch.put(&[b"b"], b"k", b"v"), Err(BoltError::Invalid { .. })));
         batch.create_bucket(&[b"b"]).unwrap();
         batch.put(&[b"b"], b"k", b"v").unwrap();
-    }
-
-    #[test]
-    fn size_follows_the_last_value() {
-        let mut batch = Batch::new();
-        assert!(batch.is_empty());
-        batch.put(&[b"b"], b"k", vec![0; 1000]).unwrap();
-        let before = batch.bytes();
-        assert!(before >= 1000);
-        batch.put(&[b"b"], b"k", vec![0; 10]).unwrap();
-        assert_eq!(batch.bytes(), before - 990);
     }
 }

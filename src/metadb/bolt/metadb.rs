@@ -328,7 +328,12 @@ impl MetaDbWriter for BoltWriter {
     }
 }
 
-fn apply(tx: &Tx<'_>, work: &dyn RepoWork, wanted: Wanted<'_>, batch: &mut Batch) -> Result<Outcome, BoltError> {
+fn apply<'w>(
+    tx: &Tx<'_>,
+    work: &'w dyn RepoWork,
+    wanted: Wanted<'w>,
+    batch: &mut Batch<'w>,
+) -> Result<Outcome, BoltError> {
     let repo = work.repo().as_bytes();
     let change = match work.build(&prior(work, || state(tx, work.repo()))?) {
         Ok(change) => change,

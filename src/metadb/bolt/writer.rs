@@ -154,7 +154,7 @@ impl Writer {
     /// # Errors
     /// [`BoltError::Invalid`] if the batch does not fit the file's buckets; [`BoltError::Replaced`] if the path now
     /// names another file; [`BoltError::Damaged`], [`BoltError::Io`], [`BoltError::Unsettled`], [`BoltError::Poisoned`].
-    pub fn commit(&mut self, batch: &Batch) -> Result<(), BoltError> {
+    pub fn commit(&mut self, batch: &Batch<'_>) -> Result<(), BoltError> {
         if self.poisoned {
             return Err(BoltError::Poisoned { path: self.path.clone() });
         }
@@ -206,7 +206,7 @@ impl std::fmt::Debug for Writer {
 fn prepare(
     tx: &Tx<'_>,
     out: &mut Output<'_>,
-    batch: &Batch,
+    batch: &Batch<'_>,
     slot: u64,
     freelist_pages: u64,
 ) -> Result<(Meta, u64), BoltError> {
