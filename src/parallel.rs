@@ -25,6 +25,18 @@ pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], jobs: usize, f: impl Fn(&T
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Do two things, at the same time if that is `worth` a thread.
+pub(crate) fn both<A: Send, B>(worth: bool, one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    if !worth || processors() == 1 {
+        return (one(), other());
+    }
+    std::thread::scope(|threads| {
+        let one = threads.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
+}
+
 /// How many threads can run at a time; two if that is unknown. Asked once: on Linux the answer takes reading files of cgroups.
 #[must_use]
 pub fn processors() -> usize {

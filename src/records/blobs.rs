@@ -4,12 +4,13 @@
 use super::fold::{FoldError, decoded};
 use super::image::ImageEntry;
 use super::image_info::ImageInfo;
-use super::parts::{Value, parts, put_map};
+use super::parts::{Value, parts, with_map};
 use super::proto;
 use super::wire::{Carry, Malformed, Record};
 use crate::oci::time::Time;
 use foldhash::HashMap;
 use prost::Message as _;
+use prost::bytes::BufMut;
 
 /// One blob's record.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ impl Value for Blob<'_> {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl BufMut) {
         match self {
             Self::Image(image, newest) => ImageInfo::of(image, *newest).put(out),
             Self::Recorded(_) | Self::Part(_) => self.info().encode_raw(out),
@@ -101,8 +102,8 @@ impl<'a> Blobs<'a> {
         Ok(out)
     }
 
-    /// What images are added to: the prior record, or a new one.
-    pub(super) fn prior(repo: &str, record: Option<&'a [u8]>) -> Result<Self, FoldError> {
+    /// What so many images are added to: the prior record, or a new one.
+    pub(super) fn prior(repo: &str, record: Option<&'a [u8]>, images: usize) -> Result<Self, FoldError> {
         let mut out = match record {
             Some(bytes) => {
                 let (blobs, carry) = decoded(Record::RepoBlobs, bytes, Self::recorded)?;
@@ -110,6 +111,8 @@ impl<'a> Blobs<'a> {
             }
             None => Self { name: repo.to_owned(), ..Self::default() },
         };
+        // One for the image, one for its config; layers are shared as a rule.
+        out.blobs.reserve(2 * images);
         if out.blobs.is_empty() {
             out.blobs.insert("", Blob::Part(0));
         }
@@ -144,19 +147,31 @@ impl<'a> Blobs<'a> {
         self.blobs.get(digest)?.last_updated()
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.blobs.len()
+    }
+
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Blob<'a>)> {
         self.blobs.iter().map(|(digest, blob)| (*digest, *blob))
     }
 
-    /// The bytes of the record.
-    pub(super) fn encode(self) -> Result<Vec<u8>, FoldError> {
-        let mut all: Vec<_> = self.iter().collect();
-        all.sort_unstable_by_key(|(digest, _)| *digest);
+    /// The bytes of the record. `large`: worth another thread.
+    pub(super) fn encode(self, large: bool) -> Result<Vec<u8>, FoldError> {
         let Self { name, blobs, carry } = self;
-        drop(blobs);
-        let mut out = proto::RepoBlobs { name, ..Default::default() }.encode_to_vec();
-        put_map(&mut out, 2, all.iter().copied());
+        let mut all: Vec<_> = blobs.into_iter().map(|(digest, blob)| (start_of(digest), digest, blob)).collect();
+        all.sort_unstable_by_key(|(start, digest, _)| (*start, *digest));
+        let all: Vec<(&str, Blob<'_>)> = all.into_iter().map(|(_, digest, blob)| (digest, blob)).collect();
+        let head = proto::RepoBlobs { name, ..Default::default() }.encode_to_vec();
+        let out = with_map(&head, 2, &all, large);
         carry.attach(out).map_err(|Malformed| FoldError::Undecodable { record: "RepoBlobs" })
     }
+}
+
+/// Bytes that nearly always decide which of two digests comes first, without looking where these lie.
+fn start_of(digest: &str) -> u128 {
+    let mut start = [0; 16];
+    start.iter_mut().zip(digest.bytes()).for_each(|(to, from)| *to = from);
+    u128::from_be_bytes(start)
 }

@@ -14,6 +14,7 @@ use super::sums::Sums;
 use super::wire::{self, Carry, Malformed, Record};
 use super::{RepoChange, RepoState, encode_time};
 use crate::oci::time::Time;
+use crate::parallel::both;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where releases and drivers of zot differ.
@@ -127,16 +128,18 @@ pub struct Folded<'a> {
     /// RepoBlobs; `None`: nothing was added to it.
     pub blobs: Option<Blobs<'a>>,
     last_updated: Option<Vec<u8>>,
+    /// Whether each is worth a thread.
+    large: bool,
 }
 
 impl Folded<'_> {
     /// As bytes.
     fn encode(self) -> Result<RepoChange, FoldError> {
-        Ok(RepoChange::Write {
-            meta: self.meta.map(Meta::encode).transpose()?,
-            blobs: self.blobs.map(Blobs::encode).transpose()?,
-            last_updated: self.last_updated,
-        })
+        let Self { meta, blobs, last_updated, large } = self;
+        let encode_meta = || meta.map(Meta::encode).transpose();
+        let encode_blobs = || blobs.map(|blobs| blobs.encode(large)).transpose();
+        let (meta, blobs) = both(large, encode_meta, encode_blobs);
+        Ok(RepoChange::Write { meta: meta?, blobs: blobs?, last_updated })
     }
 }
 
@@ -165,44 +168,90 @@ pub fn folded<'a>(
     clock: Clock,
     rules: Rules,
 ) -> Result<Folded<'a>, FoldError> {
-    let (meta, verdicts) = match present(&prior.meta) {
-        None => (None, BTreeMap::new()),
-        Some(record) => {
-            let (meta, verdicts) = Meta::reset(repo, record, &storage.tags)?;
-            (Some(meta), verdicts)
-        }
-    };
-    let mut fold = Fold { repo, meta, verdicts, referrers: HashMap::new(), clock, rules };
-
-    let last_tag = storage.entries.iter().rposition(|entry| matches!(entry, Entry::Image(image) if image.is_tag));
-    let mut blobs: Option<Blobs<'a>> = None;
-    for (at, entry) in storage.entries.iter().enumerate() {
-        match entry {
-            Entry::Signature(signature) => fold.add_signature(signature),
-            Entry::Image(image) => {
-                fold.set_reference(image);
-                let blobs = match &mut blobs {
-                    Some(blobs) => blobs,
-                    // zot reads this record only when it stores a reference, so only then can it fail the repo.
-                    None => blobs.insert(Blobs::prior(repo, present(&prior.blobs))?),
-                };
-                blobs.add(image);
-                if image.is_tag {
-                    fold.note_last_updated(blobs, image);
-                }
-                if last_tag == Some(at) {
-                    fold.aggregate(blobs);
-                }
+    let fold_meta = || -> Result<Option<Meta<'a>>, FoldError> {
+        let (meta, verdicts) = match present(&prior.meta) {
+            None => (None, BTreeMap::new()),
+            Some(record) => {
+                let (meta, verdicts) = Meta::reset(repo, record, &storage.tags)?;
+                (Some(meta), verdicts)
+            }
+        };
+        let mut fold = Fold { repo, meta, verdicts, referrers: HashMap::new(), clock, rules };
+        for entry in &storage.entries {
+            match entry {
+                Entry::Signature(signature) => fold.add_signature(signature),
+                Entry::Image(image) => fold.set_reference(image),
             }
         }
-    }
+        Ok(fold.meta)
+    };
+    // Aggregates are those of the last tag; what comes after it only adds to RepoBlobs.
+    let last_tag = storage.entries.iter().rposition(|entry| entry.image().is_some_and(|image| image.is_tag));
+    let (tagged, rest) = storage.entries.split_at(last_tag.map_or(0, |at| at + 1));
+    let images = |entries: &'a [Entry]| entries.iter().filter_map(Entry::image);
+    let fold_blobs = || -> Result<_, FoldError> {
+        // zot reads this record only when it stores a reference, so only then can it fail the repo.
+        if images(&storage.entries).next().is_none() {
+            return Ok(None);
+        }
+        let mut blobs = Blobs::prior(repo, present(&prior.blobs), storage.entries.len())?;
+        let mut newest = Newest::default();
+        for image in images(tagged) {
+            blobs.add(image);
+            if image.is_tag {
+                newest.add(&blobs, image);
+            }
+        }
+        Ok(Some((blobs, newest)))
+    };
+    let (meta, blobs) = both(is_large(storage), fold_meta, fold_blobs);
+    let mut meta = meta?;
+    let blobs = blobs?.map(|(mut blobs, newest)| {
+        if let (Some(meta), Some(_)) = (&mut meta, last_tag) {
+            let sums = Sums::reached(meta.tags.values(), &blobs, |_| true);
+            (meta.size, meta.vendors, meta.platforms) = sums.into_lists();
+            meta.last_updated_image = newest.into_record();
+        }
+        images(rest).for_each(|image| blobs.add(image));
+        blobs
+    });
 
     let last_updated = match (&blobs, storage.partial) {
         (_, true) => Some(encode_time(Time::ZERO)),
         (Some(_), false) => Some(encode_time(clock.index_read)),
         (None, false) => None,
     };
-    Ok(Folded { meta: fold.meta, blobs, last_updated })
+    Ok(Folded { meta, blobs, last_updated, large: is_large(storage) })
+}
+
+/// Whether RepoMeta and RepoBlobs are worth a thread each.
+fn is_large(storage: &RepoEntries) -> bool {
+    const MANY: usize = 4096;
+    storage.entries.len() >= MANY
+}
+
+/// The newest image that has a tag; a tie keeps the one seen first.
+#[derive(Default)]
+struct Newest<'a>(Option<(Option<proto::Timestamp>, &'a ImageEntry)>);
+
+impl<'a> Newest<'a> {
+    fn add(&mut self, blobs: &Blobs<'_>, image: &'a ImageEntry) {
+        let last_updated = blobs.last_updated(&image.digest);
+        // An absent time reads as 1970, as in zot's accessors.
+        let instant = |at: Option<proto::Timestamp>| Time::from(at.unwrap_or_default());
+        if self.0.is_none_or(|(known, _)| instant(known) < instant(last_updated)) {
+            self.0 = Some((last_updated, image));
+        }
+    }
+
+    fn into_record(self) -> Option<proto::RepoLastUpdatedImage> {
+        self.0.map(|(last_updated, image)| proto::RepoLastUpdatedImage {
+            last_updated,
+            media_type: image.media_type.to_owned(),
+            digest: image.digest.clone(),
+            tag: image.reference.clone(),
+        })
+    }
 }
 
 /// A record without any content is none, as zot sees it.
@@ -361,32 +410,5 @@ impl<'a> Fold<'a> {
         }
         meta.signatures.entry(&image.digest).or_default();
         meta.referrers.entry(&image.digest).or_default();
-    }
-
-    /// The newest image of the repo so far; a tie keeps the one seen first.
-    fn note_last_updated(&mut self, blobs: &Blobs<'_>, image: &ImageEntry) {
-        let Some(meta) = &mut self.meta else { return };
-        let last_updated = blobs.last_updated(&image.digest);
-        // An absent time reads as 1970, as in zot's accessors.
-        let instant = |at: Option<proto::Timestamp>| Time::from(at.unwrap_or_default());
-        let newer = match &meta.last_updated_image {
-            None => true,
-            Some(known) => instant(known.last_updated) < instant(last_updated),
-        };
-        if newer {
-            meta.last_updated_image = Some(proto::RepoLastUpdatedImage {
-                last_updated,
-                media_type: image.media_type.to_owned(),
-                digest: image.digest.clone(),
-                tag: image.reference.clone(),
-            });
-        }
-    }
-
-    /// Size, platforms and vendors over everything that the tags reach.
-    fn aggregate(&mut self, blobs: &Blobs<'_>) {
-        let Some(meta) = &mut self.meta else { return };
-        let sums = Sums::reached(meta.tags.values(), blobs, |_| true);
-        (meta.size, meta.vendors, meta.platforms) = sums.into_lists();
     }
 }

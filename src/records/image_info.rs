@@ -5,6 +5,7 @@ use super::parts::{Value, delimited};
 use super::proto;
 use super::wire::length_delimited;
 use crate::oci::time::Time;
+use prost::bytes::BufMut;
 use prost::encoding::{int64, message, string};
 
 /// What [`ImageEntry::blob_info`] copies.
@@ -31,7 +32,7 @@ impl Value for ImageInfo<'_> {
             + message::encoded_len(5, last_updated)
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut impl BufMut) {
         let Self { image, last_updated } = self;
         if image.size != 0 {
             int64::encode(1, &image.size, out);

@@ -2,7 +2,7 @@
 //! image has the same, nothing is kept.
 
 use super::fold::{FoldError, decoded, placeholder};
-use super::parts::{parts, put_map};
+use super::parts::{map_length, parts, put_map};
 use super::proto;
 use super::wire::{Carry, Malformed, Record};
 use prost::Message as _;
@@ -84,12 +84,9 @@ impl<'a> Meta<'a> {
     /// The bytes of the record.
     pub(super) fn encode(self) -> Result<Vec<u8>, FoldError> {
         let mut out = proto::RepoMeta { name: self.name, ..Default::default() }.encode_to_vec();
-        put_map(&mut out, 2, self.tags.iter().map(|(key, value)| (*key, value)));
-        put_map(&mut out, 3, self.statistics.iter().map(|(key, value)| (*key, value)));
         let none = no_signatures();
+        let (tags, statistics, referrers) = (entries(&self.tags), entries(&self.statistics), entries(&self.referrers));
         let signatures = self.signatures.iter().map(|(key, value)| (*key, value.as_ref().unwrap_or(&none)));
-        put_map(&mut out, 4, signatures);
-        put_map(&mut out, 5, self.referrers.iter().map(|(key, value)| (*key, value)));
         // What is left has higher numbers than the maps.
         let rest = proto::RepoMeta {
             stars: self.stars,
@@ -99,9 +96,22 @@ impl<'a> Meta<'a> {
             last_updated_image: self.last_updated_image,
             ..Default::default()
         };
+        let maps = map_length(2, tags.clone())
+            + map_length(3, statistics.clone())
+            + map_length(4, signatures.clone())
+            + map_length(5, referrers.clone());
+        out.reserve_exact(maps + rest.encoded_len());
+        put_map(&mut out, 2, tags);
+        put_map(&mut out, 3, statistics);
+        put_map(&mut out, 4, signatures);
+        put_map(&mut out, 5, referrers);
         rest.encode_raw(&mut out);
         self.carry.attach(out).map_err(|Malformed| FoldError::Undecodable { record: "RepoMeta" })
     }
+}
+
+fn entries<'m, V>(map: &'m BTreeMap<&str, V>) -> impl Iterator<Item = (&'m str, &'m V)> + Clone {
+    map.iter().map(|(key, value)| (*key, value))
 }
 
 /// `ManifestSignatures` with nothing but zot's placeholder.

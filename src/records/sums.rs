@@ -25,7 +25,7 @@ impl Sums {
         mut counted: impl FnMut(&str) -> bool,
     ) -> Self {
         let mut sums = Self::default();
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity(blobs.len());
         let mut queue: Vec<_> =
             tags.filter(|tag| !tag.digest.is_empty()).filter_map(|tag| blobs.entry(&tag.digest)).collect();
         while let Some((digest, blob)) = queue.pop() {

@@ -5,6 +5,7 @@
 //! statistics and blob entries are carried over; unknown fields anywhere else make the record *not rewritable*
 //! ([`lost_if_rewritten`]) because the parts around them are rebuilt from storage.
 
+use prost::bytes::BufMut;
 use std::collections::{BTreeMap, HashSet};
 
 /// A malformed record.
@@ -340,10 +341,10 @@ impl Carry {
     }
 }
 
-pub(super) fn length_delimited(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
+pub(super) fn length_delimited(out: &mut impl BufMut, number: u32, parts: &[&[u8]]) {
     prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, out);
     prost::encoding::encode_varint(parts.iter().map(|part| part.len() as u64).sum(), out);
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+    parts.iter().for_each(|part| out.put_slice(part));
 }
 
 #[cfg(test)]

@@ -60,26 +60,43 @@ proptest! {
 
     #[test]
     fn equal_to_every_step_of_zot(prior in prior(), storage in storage(), rules in rules()) {
-        let (meta, blobs, last_updated) = folded(&prior, &storage, rules).unwrap();
-        let (expected_meta, expected_blobs) = model::walk(REPO, &prior, &storage, CLOCK, rules).unwrap();
-        prop_assert_eq!(meta_of(meta.as_deref()), meta_of(expected_meta.as_deref()));
-        // Without a stored reference zot does not touch this record.
-        let images = storage.entries.iter().any(|entry| matches!(entry, Entry::Image(_)));
-        prop_assert_eq!(blobs.is_some(), images);
-        if images {
-            let found = blobs_of(blobs.as_deref());
-            prop_assert_eq!(&found, &blobs_of(expected_blobs.as_deref()));
-            // Written piece by piece, and yet as any encoder writes it.
-            prop_assert_eq!(found.map(|found| found.encode_to_vec()), blobs);
-        }
-        let expected = match (storage.partial, images) {
-            (true, _) => Some(encode_time(Time::ZERO)),
-            (false, true) => Some(encode_time(CLOCK.index_read)),
-            (false, false) => None,
-        };
-        prop_assert_eq!(last_updated, expected);
+        compare(&prior, &storage, rules)?;
     }
+}
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    /// A repo of so many entries that its records are made on several threads.
+    #[test]
+    fn equal_to_every_step_of_zot_in_a_huge_repo(prior in prior(), mut storage in storage(), rules in rules()) {
+        const HUGE: usize = 5_000;
+        storage.entries = storage.entries.iter().cycle().take(HUGE).cloned().collect();
+        compare(&prior, &storage, rules)?;
+    }
+}
+
+/// The fold against the model.
+fn compare(prior: &RepoState, storage: &RepoEntries, rules: Rules) -> Result<(), TestCaseError> {
+    let (meta, blobs, last_updated) = folded(prior, storage, rules).unwrap();
+    let (expected_meta, expected_blobs) = model::walk(REPO, prior, storage, CLOCK, rules).unwrap();
+    prop_assert_eq!(meta_of(meta.as_deref()), meta_of(expected_meta.as_deref()));
+    // Without a stored reference zot does not touch this record.
+    let images = storage.entries.iter().any(|entry| matches!(entry, Entry::Image(_)));
+    prop_assert_eq!(blobs.is_some(), images);
+    if images {
+        let found = blobs_of(blobs.as_deref());
+        prop_assert_eq!(&found, &blobs_of(expected_blobs.as_deref()));
+        // Written piece by piece, and yet as any encoder writes it.
+        prop_assert_eq!(found.map(|found| found.encode_to_vec()), blobs);
+    }
+    let expected = match (storage.partial, images) {
+        (true, _) => Some(encode_time(Time::ZERO)),
+        (false, true) => Some(encode_time(CLOCK.index_read)),
+        (false, false) => None,
+    };
+    prop_assert_eq!(last_updated, expected);
+    Ok(())
 }
 
 proptest! {
