@@ -9,19 +9,22 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [store, out, bytes, threads] = arguments.as_slice() else { panic!("usage: floor STORE OUT BYTES THREADS") };
-    let directories = blob_directories(PathBuf::from(store));
-    let next = AtomicUsize::new(0);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
+        scope.spawn(|| list(PathBuf::from(store), sender));
         for _ in 0..threads.parse().unwrap() {
             scope.spawn(|| {
-                while let Some(directory) = directories.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    for entry in fs::read_dir(directory).unwrap() {
-                        let content = fs::read(entry.unwrap().path()).unwrap();
+                let next = || receiver.lock().unwrap().recv();
+                while let Ok(files) = next() {
+                    for file in files {
+                        let content = fs::read(file).unwrap();
                         assert_eq!(std::hint::black_box(tokens(&content)).1, 0, "brackets that do not match");
                     }
                 }
@@ -57,16 +60,24 @@ fn tokens(text: &[u8]) -> (usize, i64) {
     (count, depth)
 }
 
-fn blob_directories(store: PathBuf) -> Vec<PathBuf> {
-    let (mut found, mut pending) = (Vec::new(), vec![store]);
+/// Find the blobs below a directory and send them, some of one directory at a time, so that a huge repo is shared too.
+fn list(store: PathBuf, sender: Sender<Vec<PathBuf>>) {
+    const TOGETHER: usize = 256;
+    let mut pending = vec![store];
     while let Some(directory) = pending.pop() {
+        let mut files = Vec::new();
         for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
-                if entry.file_name() == "sha256" { found.push(entry.path()) } else { pending.push(entry.path()) }
+                pending.push(entry.path());
+            } else if directory.ends_with("sha256") {
+                files.push(entry.path());
+            }
+            if files.len() == TOGETHER {
+                sender.send(std::mem::take(&mut files)).unwrap();
             }
         }
+        sender.send(files).unwrap();
     }
-    found
 }
 
 fn write(out: &str, bytes: usize) {
