@@ -17,6 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How many records are asked for at a time.
 pub const BATCH: usize = 256;
 
+/// Records by digest; `None`: there is none.
+type Records<'d> = BTreeMap<&'d str, Option<Vec<u8>>>;
+/// Places of digests, and the checksums of their records.
+pub type Sums = Vec<(usize, Option<Checksum>)>;
+
 /// The image records of one repo.
 pub struct Images<'a> {
     db: &'a dyn MetaDb,
@@ -41,11 +46,11 @@ impl<'a> Images<'a> {
         self.digests.binary_search_by(|known| known.as_str().cmp(digest)).ok()
     }
 
-    /// The records of `digests`, each once.
+    /// The records of `digests`, each once, and what [`Images::note`] wants to know of them.
     ///
     /// # Errors
     /// If the metaDB cannot be asked any more.
-    pub fn fetch<'d>(&mut self, digests: &[&'d str]) -> Result<BTreeMap<&'d str, Option<Vec<u8>>>, MetaDbError> {
+    pub fn read<'d>(&self, digests: &[&'d str]) -> Result<(Records<'d>, Sums), MetaDbError> {
         let digests: Vec<&str> = digests.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let records = match self.db.images(&digests) {
             Ok(records) => records,
@@ -60,19 +65,33 @@ impl<'a> Images<'a> {
             }
             Err(error) => return Err(error),
         };
-        for (digest, record) in digests.iter().zip(&records) {
-            if let Some(sum) = self.place(digest).and_then(|at| self.checksums.get_mut(at)) {
-                *sum = Some(record.as_deref().map(checksum));
+        let sum =
+            |(digest, record): (&&str, &Option<Vec<u8>>)| Some((self.place(digest)?, record.as_deref().map(checksum)));
+        let sums = digests.iter().zip(&records).filter_map(sum).collect();
+        Ok((digests.into_iter().zip(records).collect(), sums))
+    }
+
+    /// Keep the checksums of records that were read.
+    pub fn note(&mut self, sums: Sums) {
+        for (place, sum) in sums {
+            if let Some(slot) = self.checksums.get_mut(place) {
+                *slot = Some(sum);
             }
         }
-        Ok(digests.into_iter().zip(records).collect())
+    }
+
+    /// As [`Images::read`], noted.
+    fn fetch<'d>(&mut self, digests: &[&'d str]) -> Result<Records<'d>, MetaDbError> {
+        let (records, sums) = self.read(digests)?;
+        self.note(sums);
+        Ok(records)
     }
 
     /// Compare the records of images with what storage says, unless that was done before. `digests`: what else is listed
     /// with them, to be asked for in one go. `bad`: documents that could not be used.
     ///
     /// # Errors
-    /// As [`Images::fetch`].
+    /// As [`Images::read`].
     pub fn judge(&mut self, digests: &[&str], entries: &[Entry], bad: &BTreeSet<String>) -> Result<(), MetaDbError> {
         // Of a digest that is listed several times, under whatever media types, the last one is what is recorded.
         let images = || entries.iter().filter_map(Entry::image);
@@ -104,7 +123,7 @@ impl<'a> Images<'a> {
     /// Checksums in the order of the digests; asks for those of records that nobody wanted.
     ///
     /// # Errors
-    /// As [`Images::fetch`].
+    /// As [`Images::read`].
     pub fn checksums(mut self) -> Result<Vec<Option<Checksum>>, MetaDbError> {
         let unknown = self.digests.iter().zip(&self.checksums).filter(|(_, sum)| sum.is_none());
         let unknown: Vec<&str> = unknown.map(|(digest, _)| digest.as_str()).collect();

@@ -7,7 +7,7 @@
 
 use super::aggregates::Aggregates;
 use super::findings::{Finding, Id, LAST_UPDATED};
-use super::images::{BATCH, Images, lost};
+use super::images::{BATCH, Images, Sums, lost};
 use super::records::{Records, unknown};
 use super::source::{self, Ahead, Index, Listed};
 use super::{Depth, Verify, VerifyError, compare, push_times, quick};
@@ -15,6 +15,7 @@ use crate::checksum::Checksum;
 use crate::error::chain;
 use crate::metadb::MetaDbError;
 use crate::oci::time::Time;
+use crate::parallel::parallel;
 use crate::records::blobs::Blobs;
 use crate::records::fold::{Entry, RepoEntries};
 use crate::records::wire::{Malformed, Record};
@@ -22,9 +23,11 @@ use crate::records::{RepoState, proto};
 use crate::state::RepoMemory;
 use crate::storage::{ImageStore as _, IndexStat, StorageError};
 use crate::walk::memory::{Memory, Share};
+use crate::walk::read::jobs_for;
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Memory that a repo takes, by the length of its index, which tells of how many images it is: descriptors, both records, and what they
@@ -308,8 +311,13 @@ impl Judged<'_> {
             tags: self.listed.iter().map(|found| found.tag.clone()).filter(|tag| !tag.is_empty()).collect(),
             ..RepoEntries::default()
         };
-        for listed in self.listed.chunks(BATCH) {
-            let records = images.fetch(&listed.iter().map(|found| found.digest.as_str()).collect::<Vec<_>>())?;
+        let suspicious = AtomicBool::new(false);
+        let batch = |listed: &&[Listed]| -> Result<Option<(Vec<Entry>, Sums)>, MetaDbError> {
+            if suspicious.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let (records, sums) = images.read(&listed.iter().map(|found| found.digest.as_str()).collect::<Vec<_>>())?;
+            let mut entries = Vec::new();
             for found in listed.iter().filter(|found| found.usable()) {
                 let counted = self.meta.statistics.contains_key(&found.digest);
                 let cosign = crate::records::signature::is_cosign_tag(&found.tag, false);
@@ -317,9 +325,20 @@ impl Judged<'_> {
                     continue;
                 }
                 let record = records.get(found.digest.as_str()).and_then(Option::as_deref);
-                let Some(entry) = record.and_then(|record| recorded_entry(found, record)) else { return Ok(None) };
-                entries.entries.push(entry);
+                let Some(entry) = record.and_then(|record| recorded_entry(found, record)) else {
+                    suspicious.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                };
+                entries.push(entry);
             }
+            Ok(Some((entries, sums)))
+        };
+        let batches: Vec<&[Listed]> = self.listed.chunks(BATCH).collect();
+        let jobs = jobs_for(batches.len(), 1, self.look.verify.jobs);
+        for read in parallel(&batches, jobs, batch) {
+            let Some((batch, sums)) = read? else { return Ok(None) };
+            entries.entries.extend(batch);
+            images.note(sums);
         }
         Ok(Some(entries))
     }

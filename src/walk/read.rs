@@ -145,6 +145,15 @@ pub(crate) struct Reading<'a> {
     pub(crate) cancel: &'a Cancel,
 }
 
+/// Threads for a repo of so many batches of blobs, which has `own` of the `most` that there can be.
+pub(crate) fn jobs_for(batches: usize, own: usize, most: usize) -> usize {
+    /// What one thread reads faster than several can share it.
+    const FEW: usize = 4;
+    /// For a repo that has more, at least.
+    const HUGE: usize = 4;
+    if batches <= FEW { own } else { own.max(HUGE.min(most)) }
+}
+
 /// As [`read_repo`], with room for what is held, and with somebody who wants to see entries before all are there.
 ///
 /// # Errors

@@ -3,18 +3,13 @@
 use super::Walk;
 use super::memory::Memory;
 use super::plan::Todo;
-use super::read::{ReadError, Reading, TakesAhead, read_repo_within};
+use super::read::{ReadError, Reading, TakesAhead, jobs_for, read_repo_within};
 use super::work::{Ahead, Item, Ready};
 use crate::crew::Crew;
 use crate::parallel::give_way;
 use crate::records::fold::{Clock, Entry};
 use crate::storage::{ImageStore as _, StorageError};
 use std::sync::mpsc::Sender;
-
-/// Batches of blobs that one thread reads faster than several can share them.
-const FEW_BATCHES: usize = 4;
-/// Threads for a repo that has more, at least.
-const HUGE_JOBS: usize = 4;
 
 /// The readers of one round.
 pub(super) struct Readers<'r> {
@@ -51,7 +46,7 @@ impl<'r> Readers<'r> {
             let left = self.due - at;
             // As long as there are repos enough for all readers, only a huge one gains by more threads.
             let own = if left > self.crew.useful() { 1 } else { walk.stores.useful(walk.jobs).div_ceil(left) };
-            let jobs = |batches| if batches <= FEW_BATCHES { own } else { own.max(HUGE_JOBS.min(walk.jobs)) };
+            let jobs = |batches| jobs_for(batches, own, walk.jobs);
             let hand_ahead = |_: &[&str], entries: &mut [Entry]| {
                 let images: Vec<(String, Vec<u8>)> = entries.iter_mut().filter_map(Entry::take_meta).collect();
                 let share = share.split(images.iter().map(|(_, meta)| meta.len()).sum());

@@ -19,4 +19,5 @@ mod run;
 mod runtime;
 mod state;
 mod state_file;
+mod wide;
 mod world;
