@@ -163,12 +163,7 @@ fn the_file_does_not_grow_when_content_does_not() {
 fn a_small_change_writes_few_pages() {
     let file = MemFile::default();
     let mut writer = writer(&file);
-    let mut batch = Batch::new();
-    batch.create_bucket(&[b"b"]).unwrap();
-    for n in 0..20_000_u32 {
-        batch.put(&[b"b"], &n.to_be_bytes(), vec![1; 200]).unwrap();
-    }
-    writer.commit(&batch).unwrap();
+    load(&mut writer, &(0..20_000).collect::<Vec<u32>>(), 200);
     file.0.lock().unwrap().record = true;
     let mut batch = Batch::new();
     batch.put(&[b"b"], &7_000_u32.to_be_bytes(), b"new").unwrap();
@@ -183,19 +178,22 @@ fn large_records_stay_where_they_are() {
     let file = MemFile::default();
     let mut writer = writer(&file);
     file.0.lock().unwrap().record = true;
-    for part in shuffled(2_000).chunks(100) {
-        let mut batch = Batch::new();
-        batch.create_bucket(&[b"b"]).unwrap();
-        for n in part {
-            batch.put(&[b"b"], &n.to_be_bytes(), vec![1; 5_000]).unwrap();
-        }
-        writer.commit(&batch).unwrap();
-    }
+    shuffled(2_000).chunks(100).for_each(|part| load(&mut writer, part, 5_000));
     let report = writer.tx().check().unwrap();
     assert!(report.is_clean() && report.keys == 2_000);
     assert_eq!(report.leaf_pages, 2_000 + 1, "one for each, and the one that names the bucket");
     let (leaves, written) = (2_000 * 2 * 4096, written(&file));
     assert!(written < leaves * 5 / 4, "{written} bytes for {leaves}");
+}
+
+/// Put values of `len` bytes under the numbers of `keys`, in one transaction.
+fn load(writer: &mut Writer, keys: &[u32], len: usize) {
+    let mut batch = Batch::new();
+    batch.create_bucket(&[b"b"]).unwrap();
+    for key in keys {
+        batch.put(&[b"b"], &key.to_be_bytes(), vec![1; len]).unwrap();
+    }
+    writer.commit(&batch).unwrap();
 }
 
 /// Bytes that were written to a file that records.
@@ -220,14 +218,7 @@ fn pages_are_filled() {
         let file = MemFile::default();
         let mut writer = writer(&file);
         let order = if shuffle { shuffled(20_000) } else { (0..20_000).collect() };
-        for part in order.chunks(if shuffle { 100 } else { 20_000 }) {
-            let mut batch = Batch::new();
-            batch.create_bucket(&[b"b"]).unwrap();
-            for n in part {
-                batch.put(&[b"b"], &n.to_be_bytes(), vec![1; 100]).unwrap();
-            }
-            writer.commit(&batch).unwrap();
-        }
+        order.chunks(if shuffle { 100 } else { 20_000 }).for_each(|part| load(&mut writer, part, 100));
         let report = writer.tx().check().unwrap();
         assert!(report.is_clean() && report.keys == 20_000);
         (20_000 * 120) as f64 / (report.leaf_pages * 4096) as f64

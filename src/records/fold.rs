@@ -204,7 +204,8 @@ pub fn folded<'a>(
         }
         Ok(Some((blobs, newest)))
     };
-    let (meta, blobs) = both(is_large(storage), fold_meta, fold_blobs);
+    let large = is_large(storage);
+    let (meta, blobs) = both(large, fold_meta, fold_blobs);
     let mut meta = meta?;
     let blobs = blobs?.map(|(mut blobs, newest)| {
         if let (Some(meta), Some(_)) = (&mut meta, last_tag) {
@@ -221,7 +222,7 @@ pub fn folded<'a>(
         (Some(_), false) => Some(encode_time(clock.index_read)),
         (None, false) => None,
     };
-    Ok(Folded { meta, blobs, last_updated, large: is_large(storage) })
+    Ok(Folded { meta, blobs, last_updated, large })
 }
 
 /// Whether RepoMeta and RepoBlobs are worth a thread each.

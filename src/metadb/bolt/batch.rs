@@ -83,15 +83,7 @@ impl<'v> Batch<'v> {
             return Err(BoltError::invalid("the root bucket cannot be deleted"));
         };
         check_key(name)?;
-        let ops = self.bucket(parent, false)?;
-        match ops.keys.entry(name.to_vec()) {
-            Entry::Occupied(slot) if matches!(slot.get(), Op::Put(_) | Op::Delete) => {
-                return Err(conflict(name));
-            }
-            Entry::Occupied(mut slot) => drop(slot.insert(Op::DeleteBucket)),
-            Entry::Vacant(slot) => drop(slot.insert(Op::DeleteBucket)),
-        }
-        Ok(())
+        self.bucket(parent, false)?.set(name, Op::DeleteBucket, |known| matches!(known, Op::Put(_) | Op::Delete))
     }
 
     fn plain(&mut self, path: &[&[u8]], key: &[u8], op: Op<'v>) -> Result<(), BoltError> {
@@ -100,17 +92,7 @@ impl<'v> Batch<'v> {
             // bbolt has no way to write this, and zot none to read it.
             return Err(BoltError::invalid("the root bucket holds buckets only"));
         }
-        match self.bucket(path, false)?.keys.entry(key.to_vec()) {
-            Entry::Occupied(slot) if matches!(slot.get(), Op::Bucket(_) | Op::DeleteBucket) => Err(conflict(key)),
-            Entry::Occupied(mut slot) => {
-                slot.insert(op);
-                Ok(())
-            }
-            Entry::Vacant(slot) => {
-                slot.insert(op);
-                Ok(())
-            }
-        }
+        self.bucket(path, false)?.set(key, op, |known| matches!(known, Op::Bucket(_) | Op::DeleteBucket))
     }
 
     fn bucket(&mut self, path: &[&[u8]], create: bool) -> Result<&mut BucketOps<'v>, BoltError> {
@@ -139,6 +121,18 @@ impl<'v> Batch<'v> {
             }
         }
         Ok(ops)
+    }
+}
+
+impl<'v> BucketOps<'v> {
+    /// Replace what is to become of `key`, unless it is the name of something else.
+    fn set(&mut self, key: &[u8], op: Op<'v>, conflicts: impl Fn(&Op<'v>) -> bool) -> Result<(), BoltError> {
+        match self.keys.entry(key.to_vec()) {
+            Entry::Occupied(slot) if conflicts(slot.get()) => return Err(conflict(key)),
+            Entry::Occupied(mut slot) => drop(slot.insert(op)),
+            Entry::Vacant(slot) => drop(slot.insert(op)),
+        }
+        Ok(())
     }
 }
 
